@@ -1,0 +1,1 @@
+//! PostgreSQL frames and tokens: bytes in, values out, no I/O.

@@ -1,0 +1,1 @@
+"""What the database is made of: the model, and the reader that fills it."""
