@@ -1,0 +1,3 @@
+module github.com/sluice-dev/sluice/tools
+
+go 1.25
