@@ -1,5 +1,19 @@
 //! The Python binding: `sluice_proxy._native`.
 use pyo3::prelude::*;
 
+mod tokens;
+
 #[pymodule(gil_used = false)]
-mod _native {}
+mod _native {
+    use pyo3::prelude::*;
+    use pyo3::types::PyTuple;
+
+    #[pymodule_export]
+    use super::tokens::{Edit, Token, apply_edits, template, tokens};
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        let kinds = PyTuple::new(module.py(), sluice_wire::scan::TOKEN_KINDS)?;
+        module.add("TOKEN_KINDS", kinds)
+    }
+}
