@@ -1,4 +1,8 @@
 //! PostgreSQL frames and tokens: bytes in, values out, no I/O.
+pub mod backend;
+pub mod error;
+pub mod frame;
+pub mod frontend;
 pub mod scan;
 pub mod splice;
 pub mod template;
