@@ -1,0 +1,104 @@
+# Hours of rules, in the wall-clock time of their zone. The clock is the caller's, never OPA's own.
+package sluice.windows
+
+import data.sluice.scope
+import data.sluice_data
+
+minute_ns := 60000000000
+
+quarter_ns := 900000000000
+
+day_minutes := 1440
+
+weekdays := {
+	"Monday": 1, "Tuesday": 2, "Wednesday": 3, "Thursday": 4,
+	"Friday": 5, "Saturday": 6, "Sunday": 7,
+}
+
+zones contains rule.when.time_zone if some rule in timed_rules
+
+timed_rules contains rule if {
+	some i, _ in scope.selection
+	some rule in sluice_data.policies[i].rules
+	rule.when
+}
+
+# Wall-clock time by zone. A zone that OPA does not know has none.
+wall[zone] := {"minute": minute_of_day(input.clock.now_ns, zone), "day": day} if {
+	some zone in zones
+	day := weekdays[time.weekday([input.clock.now_ns, zone])]
+}
+
+minute_of_day(ns, zone) := (hour * 60) + minute if {
+	[hour, minute, _] := time.clock([ns, zone])
+}
+
+# An allow rule's hours: inside for certain.
+allow_holds(rule) if not rule.when
+
+allow_holds(rule) if {
+	input.clock.trusted
+	inside(rule.when)
+}
+
+# A deny rule's hours: anything but outside for certain.
+deny_holds(rule) if not rule.when
+
+deny_holds(_) if not input.clock.trusted
+
+deny_holds(rule) if not wall[rule.when.time_zone]
+
+deny_holds(rule) if inside(rule.when)
+
+inside(when) if {
+	now := wall[when.time_zone]
+	some window in when.windows
+	in_window(window, now.minute, now.day)
+}
+
+in_window(window, minute, day) if {
+	window.from < window.to
+	day in window.days
+	minute >= window.from
+	minute < window.to
+}
+
+# Over midnight: the evening belongs to the day it began on.
+in_window(window, minute, day) if {
+	window.from >= window.to
+	day in window.days
+	minute >= window.from
+}
+
+in_window(window, minute, day) if {
+	window.from >= window.to
+	(((day + 5) % 7) + 1) in window.days
+	minute < window.to
+}
+
+# The next moment at which a window opens or closes; never later than the true one.
+valid_until := min(next_changes) if {
+	count(next_changes) > 0
+} else := null
+
+next_changes contains change if {
+	some rule in timed_rules
+	zone := rule.when.time_zone
+	now := wall[zone]
+	some window in rule.when.windows
+	some edge in [window.from, window.to]
+	change := next_change(edge % day_minutes, now.minute, zone)
+}
+
+next_change(edge, minute, zone) := change if {
+	elapsed := (((edge - minute) + day_minutes) - 1) % day_minutes
+	this_minute := input.clock.now_ns - (input.clock.now_ns % minute_ns)
+	straight := this_minute + ((elapsed + 1) * minute_ns)
+	change := before_shift(straight, edge, zone)
+}
+
+# When daylight saving shifts the wall clock before the edge, ask again at every quarter of an hour: that is where
+# zones shift.
+before_shift(straight, edge, zone) := straight if {
+	minute_of_day(straight, zone) == edge
+} else := (input.clock.now_ns - (input.clock.now_ns % quarter_ns)) + quarter_ns
