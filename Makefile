@@ -1,0 +1,48 @@
+# Every target installs or builds what it lacks first; `make` alone lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BIN := .venv/bin
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: ## Install and build everything that `test`, `check` and `corpus` need
+	@tools/setup.sh test
+
+try: ## See Sluice at work on one screen, with a database of its own (KEEP=1: stays up to play with)
+	@tools/setup.sh core
+	@$(BIN)/python tools/try/try.py $(if $(KEEP),--keep)
+
+test: setup ## Run every test suite, then the corpora against the ratchet
+	@tools/test.sh
+
+check: setup ## Check formats, types, lints, import rules, stubs and generated files
+	@tools/check.sh
+
+corpus: setup ## Run the corpora against Sluice (CORPUS=DIR: cases and clients from there; SERVE=1: start it all and wait)
+	@$(BIN)/python tests/corpus/run.py $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(SERVE),--serve) $(if $(ONLY),--only "$(ONLY)") $(if $(PARTS),--parts "$(PARTS)")
+
+corpus-ratchet: setup ## Run the corpora and lower the committed ratchet to the counts seen
+	@$(BIN)/python tests/corpus/run.py --ratchet tests/corpus/ratchet.json --update-ratchet
+
+bench: ## Measure the path of a statement and write a dated record under bench/record/ (BENCH=path)
+	@tools/setup.sh bench
+	@$(BIN)/python bench/run.py $(or $(BENCH),path)
+
+native: ## Build the Rust extension anew and put it in place
+	@tools/setup.sh test
+	@cargo build --release -q -p sluice-native
+	@cp $(CARGO_TARGET_DIR)/release/lib_native.so proxy/src/sluice_proxy/.native.new && mv proxy/src/sluice_proxy/.native.new proxy/src/sluice_proxy/_native.abi3.so
+
+format: setup ## Format Python, Rust and Rego
+	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; cargo fmt
+	@$(CACHE)/opa-$$(sed -n 's/.*opa v//p' tools/go.mod | head -1)/opa fmt -w policy/rego
+
+clean: ## Remove what was built inside the tree (the cache outside it stays: $(CACHE))
+	@rm -rf .venv target dist tests/corpus/node_modules proxy/src/sluice_proxy/_native*.so
+	@rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help setup try test check corpus corpus-ratchet bench native format clean
