@@ -1,0 +1,181 @@
+"""The bundle service that OPA polls: HTTPS on loopback, a token in the private directory, long poll, status.
+
+OPA's bundle services know no unix sockets, so this is the one thing that listens on TCP beside the clients' listeners.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import secrets
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, cast
+
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from sluice_proxy.bundles.client import BundleClient, write_atomically
+
+CONTENT_TYPE: Final = "application/vnd.openpolicyagent.bundles"
+"""OPA keeps long-polling only while every answer has this type."""
+WAIT_MAX_S: Final = 60.0
+STATUS_BYTES_MAX: Final = 1 << 20
+BUNDLE_NAME: Final = "sluice"
+BUNDLE_PATH: Final = "/v1/bundle"
+STATUS_PATH: Final = "/status"
+
+_ADDRESS = "127.0.0.1"
+
+
+class BundleServer:
+    """Serves one client's bundle to one OPA."""
+
+    def __init__(self, client: BundleClient, directory: Path) -> None:
+        """Make the certificate and the token.
+
+        Args:
+            client: Whose bundle is served, and who is told what OPA activated.
+            directory: Private; ``ca.pem`` and ``token`` are left there for OPA.
+        """
+        self._client = client
+        self._directory = directory
+        self._token = secrets.token_urlsafe(32)
+        self._runner: web.AppRunner | None = None
+        self._stopping = asyncio.Event()
+        self.url = ""
+
+    @property
+    def ca_path(self) -> Path:
+        """The certificate that OPA must trust, and no other."""
+        return self._directory / "ca.pem"
+
+    @property
+    def token_path(self) -> Path:
+        """The file with OPA's bearer token."""
+        return self._directory / "token"
+
+    async def start(self) -> None:
+        """Listen on a free port of the loopback address."""
+        context = self._certificate()
+        write_atomically(self.token_path, self._token.encode())
+        application = web.Application(
+            client_max_size=STATUS_BYTES_MAX, middlewares=[self._authorize]
+        )
+        application.router.add_get(BUNDLE_PATH, self._bundle)
+        application.router.add_post(STATUS_PATH, self._status)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, _ADDRESS, 0, ssl_context=context).start()
+        port = cast("tuple[str, int]", self._runner.addresses[0])[1]
+        self.url = f"https://{_ADDRESS}:{port}"
+
+    async def stop(self) -> None:
+        """Close the port."""
+        self._stopping.set()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @web.middleware
+    async def _authorize(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "")
+        if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
+            return web.Response(status=401, text="unauthorized\n")
+        return await handler(request)
+
+    async def _bundle(self, request: web.Request) -> web.Response:
+        etag = request.headers.get("If-None-Match")
+        wait = self._client.wait_offered(etag, _wait_s(request.headers.get("Prefer", "")))
+        polled = asyncio.ensure_future(wait)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({polled, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            bundle = polled.result() if polled.done() else None
+        finally:
+            polled.cancel()
+            stopped.cancel()
+        headers = {"Content-Type": CONTENT_TYPE}
+        if bundle is not None:
+            return web.Response(body=bundle.raw, headers=headers | {"ETag": bundle.etag})
+        if etag is None:
+            return web.Response(status=404, text="no bundle yet\n")
+        return web.Response(status=304, headers=headers | {"ETag": etag})
+
+    async def _status(self, request: web.Request) -> web.Response:
+        document = await request.json()
+        status: dict[str, Any] = (document.get("bundles") or {}).get(BUNDLE_NAME) or {}
+        if status.get("code"):
+            errors = "; ".join(str(error) for error in status.get("errors") or [])
+            message = f"{status.get('message') or status['code']}{': ' if errors else ''}{errors}"
+            self._client.failed(message[:1000])
+        elif status.get("active_revision"):
+            with contextlib.suppress(ValueError, TypeError):
+                moment = parse_go_time(status["last_successful_activation"])
+                self._client.reported(str(status["active_revision"]), moment)
+        return web.Response(status=200)
+
+    def _certificate(self) -> ssl.SSLContext:
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sluice bundle service")])
+        now = datetime.now(UTC)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(hours=1))
+            # Made anew at every start; ten years, so that no running sidecar outlives it.
+            .not_valid_after(now + timedelta(days=3650))
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(_ADDRESS))]),
+                critical=False,
+            )
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(key, hashes.SHA256())
+        )
+        public = certificate.public_bytes(serialization.Encoding.PEM)
+        private = key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        write_atomically(self.ca_path, public)
+        both = self._directory / "server.pem"
+        write_atomically(both, private + public)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        try:
+            context.load_cert_chain(both)
+        finally:
+            both.unlink()
+        return context
+
+
+def _wait_s(prefer: str) -> float:
+    """Return the seconds of ``Prefer: modes=…;wait=N``; 0 when it does not ask to wait."""
+    for item in prefer.replace(",", ";").split(";"):
+        name, _, value = item.strip().partition("=")
+        if name == "wait" and value.isdecimal():
+            return min(float(value), WAIT_MAX_S)
+    return 0.0
+
+
+def parse_go_time(text: str) -> datetime:
+    """Return the moment that Go's RFC 3339 text with up to nine decimals names, cut to microseconds.
+
+    Raises:
+        ValueError: It is none.
+    """
+    head, dot, tail = text.partition(".")
+    if dot:
+        digits = tail.rstrip("Z").partition("+")[0].partition("-")[0]
+        zone = tail[len(digits) :]
+        text = f"{head}.{digits[:6].ljust(6, '0')}{zone}"
+    return datetime.fromisoformat(text)

@@ -1,0 +1,161 @@
+"""The databases a sidecar stands before, and what is known of their catalogs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from sluice_proxy import log_keys as keys
+from sluice_proxy.catalog.model import Catalog
+from sluice_proxy.catalog.reader import CatalogError, CatalogReader
+from sluice_proxy.catalog.watch import CatalogWatch
+
+log = structlog.get_logger(__name__)
+
+CATALOG_AGE_MAX_S: Final = 15.0
+"""Catalogs are looked at twice a second; without a look for so long the snapshot is not trusted any more."""
+CATALOG_WAIT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """One classified database, as the sidecar reaches it."""
+
+    name: str
+    """``namespace/name`` of the DataClassification."""
+    database_name: str
+    """PostgreSQL's name of it."""
+    upstream: str
+    """``HOST:PORT`` (IPv6 in brackets) or ``unix:PATH``."""
+    catalog_dsn: str | None = field(default=None, repr=False)
+    """How the catalog is read; None: not at all, then no session can be restricted."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    database: Database
+    watch: CatalogWatch | None = None
+    task: asyncio.Task[None] | None = None
+    problem_logged: str | None = None
+
+
+class Databases:
+    """The present set. It changes while sidecars run: classifications come and go."""
+
+    def __init__(self, *, catalog_age_max_s: float = CATALOG_AGE_MAX_S) -> None:
+        self._watched: dict[str, _Watched] = {}
+        self._catalog_age_max_s = catalog_age_max_s
+        self._on_catalog: list[Callable[[str, Catalog], None]] = []
+        self._retired: set[asyncio.Task[None]] = set()
+
+    def on_catalog(self, callback: Callable[[str, Catalog], None]) -> None:
+        """Have a function called with a database's name whenever another catalog version was read."""
+        self._on_catalog.append(callback)
+
+    def __iter__(self) -> Iterator[Database]:
+        return iter([watched.database for watched in self._watched.values()])
+
+    def get(self, name: str) -> Database | None:
+        """Return the database of that ``namespace/name``."""
+        watched = self._watched.get(name)
+        return None if watched is None else watched.database
+
+    def called(self, database_name: str) -> list[Database]:
+        """Return the databases that PostgreSQL knows by that name."""
+        return [database for database in self if database.database_name == database_name]
+
+    def replace(self, databases: Iterable[Database]) -> None:
+        """Make these the present set; catalogs of those that stay as they were are kept. Needs a running loop."""
+        wanted = {database.name: database for database in databases}
+        for name in list(self._watched):
+            if wanted.get(name) != self._watched[name].database:
+                self._retire(self._watched.pop(name))
+        for name, database in wanted.items():
+            if name not in self._watched:
+                self._watched[name] = self._begin(database)
+
+    def _begin(self, database: Database) -> _Watched:
+        watched = _Watched(database)
+        if database.catalog_dsn is not None:
+
+            def changed(catalog: Catalog, name: str = database.name) -> None:
+                log.info(
+                    "catalog read", **{keys.DATABASE: name, keys.CATALOG_VERSION: catalog.version}
+                )
+                for callback in self._on_catalog:
+                    callback(name, catalog)
+
+            watched.watch = CatalogWatch(CatalogReader(database.catalog_dsn), on_change=changed)
+            watched.task = asyncio.create_task(watched.watch.run(), name=f"catalog-{database.name}")
+        return watched
+
+    def _retire(self, watched: _Watched) -> None:
+        if watched.task is not None:
+            watched.task.cancel()
+            self._retired.add(watched.task)
+            watched.task.add_done_callback(self._retired.discard)
+
+    async def stop(self) -> None:
+        """Stop reading catalogs."""
+        self.replace(())
+        tasks = list(self._retired)
+        for task in tasks:
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+
+    async def refresh(self, database: Database) -> None:
+        """Look whether the catalog changed; a failure shows as the catalog's age, not here."""
+        watch = self._watch(database)
+        if watch is None:
+            return
+        with contextlib.suppress(CatalogError, TimeoutError):
+            async with asyncio.timeout(CATALOG_WAIT_S):
+                await watch.refresh_now()
+
+    def catalog(self, database: Database) -> Catalog | None:
+        """Return the last snapshot, however old."""
+        watch = self._watch(database)
+        return None if watch is None else watch.catalog
+
+    def catalog_problem(self, database: Database) -> str | None:
+        """Return why the catalog cannot be relied on now, as a clause; None when it can."""
+        if database.catalog_dsn is None:
+            return "no catalog role was given for it (--catalog, or SLUICE_CATALOG_DSN)"
+        watch = self._watch(database)
+        if watch is None or watch.catalog is None:
+            error = None if watch is None else watch.error
+            return f"its catalog could not be read{': ' + error if error else ' yet'}"
+        if watch.age_s > self._catalog_age_max_s:
+            return (
+                f"its catalog was last read {watch.age_s:.0f} s ago, the bound is "
+                f"{self._catalog_age_max_s:g} s{': ' + watch.error if watch.error else ''}"
+            )
+        return None
+
+    def catalog_problems(self) -> Mapping[str, str]:
+        """Return the problems by database name; databases without a catalog role are no problem by themselves."""
+        found: dict[str, str] = {}
+        for database in self:
+            if database.catalog_dsn is None:
+                continue
+            problem = self.catalog_problem(database)
+            if problem is not None:
+                found[database.name] = problem
+        return found
+
+    def catalog_ages_s(self) -> Mapping[str, float]:
+        """Return seconds since each catalog was last looked at."""
+        return {
+            name: watched.watch.age_s
+            for name, watched in self._watched.items()
+            if watched.watch is not None
+        }
+
+    def _watch(self, database: Database) -> CatalogWatch | None:
+        watched = self._watched.get(database.name)
+        return None if watched is None else watched.watch

@@ -1,0 +1,274 @@
+"""Putting a sidecar together, starting and ending it. ``sluice run`` and the container's entry point both use this."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from sluice_proxy import _native
+from sluice_proxy import log_keys as keys
+from sluice_proxy.brain import Brain
+from sluice_proxy.bundles import BundleClient, BundleServer, BundleSource
+from sluice_proxy.contexts import Contexts
+from sluice_proxy.databases import Databases
+from sluice_proxy.decide import Decider, UnixOpaClient
+from sluice_proxy.health import HealthServer
+from sluice_proxy.judge import Judge
+from sluice_proxy.metrics import Metrics
+from sluice_proxy.opa import OpaConfig, OpaError, OpaProcess, check_version
+from sluice_proxy.sessions import Sessions
+from sluice_proxy.settings import SidecarSettings
+
+log = structlog.get_logger(__name__)
+
+FIRST_POLICY_TIMEOUT_S: Final = 30.0
+"""From OPA's start to its first activation: half a second on an idle machine."""
+
+
+class StartError(Exception):
+    """The sidecar cannot start. The message says why and what to do."""
+
+
+class PolicyStartError(StartError):
+    """No policy came into force."""
+
+
+class ListenError(StartError):
+    """An address cannot be bound."""
+
+
+class SpoolError(StartError):
+    """The audit spool cannot be opened."""
+
+
+@dataclass(slots=True)
+class _Policy:
+    """The half that decides: bundles and OPA."""
+
+    bundles: BundleClient
+    server: BundleServer
+    opa: OpaProcess
+    client: UnixOpaClient
+
+
+class Sidecar:
+    """One sidecar in this process."""
+
+    def __init__(
+        self, settings: SidecarSettings, source: BundleSource, databases: Databases
+    ) -> None:
+        self._settings = settings
+        self._databases = databases
+        self.metrics = Metrics()
+        self._policy = self._make_policy(source)
+        self._health = HealthServer(readiness=self.not_ready, metrics=self.metrics.text)
+        self._plane: _native.DataPlane | None = None
+        self._brain: Brain | None = None
+        self._judge: Judge | None = None
+        self._sessions: Sessions | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = False
+        self.addresses: list[str] = []
+        """Where clients connect, as bound."""
+        self.health_address: str | None = None
+
+    @property
+    def bundles(self) -> BundleClient:
+        """The bundle client, for status."""
+        return self._policy.bundles
+
+    @property
+    def opa_pid(self) -> int | None:
+        """Process id of OPA while it runs."""
+        return self._policy.opa.pid
+
+    def _make_policy(self, source: BundleSource) -> _Policy:
+        settings = self._settings
+        for directory in (settings.state_directory, settings.runtime_directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings.runtime_directory.chmod(0o700)
+        bundles = BundleClient(
+            directory=settings.state_directory,
+            profile=settings.profile,
+            keys=settings.bundle_keys,
+            source=source,
+        )
+        server = BundleServer(bundles, settings.runtime_directory)
+        config = OpaConfig(
+            program=settings.opa_program,
+            directory=settings.runtime_directory,
+            server=server,
+            keys=settings.bundle_keys,
+        )
+        return _Policy(bundles, server, OpaProcess(config), UnixOpaClient(config.socket_path))
+
+    async def start(self) -> None:
+        """Start everything; return when clients can connect.
+
+        Raises:
+            StartError: With the reason; ``stop`` must still be called.
+            OpaError: OPA cannot be used.
+        """
+        await self._start_health()
+        version = await check_version(self._settings.opa_program)
+        log.info("OPA found", **{keys.VERSION: version})
+        await self._start_policy()
+        self._start_plane()
+        self._listen()
+
+    async def _start_health(self) -> None:
+        if self._settings.health is None:
+            return
+        host, port = self._settings.health
+        try:
+            self.health_address = await self._health.start(host, port)
+        except OSError as error:
+            raise ListenError(
+                f"--health {host}:{port} cannot be bound: {error.strerror}"
+            ) from error
+
+    async def _start_policy(self) -> None:
+        policy = self._policy
+        policy.bundles.load()
+        await policy.server.start()
+        policy.opa.prepare()
+        await policy.client.__aenter__()
+        self._begin("bundles", policy.bundles.run())
+        self._begin("opa", policy.opa.run())
+        try:
+            async with asyncio.timeout(FIRST_POLICY_TIMEOUT_S):
+                await policy.bundles.wait_in_force()
+        except TimeoutError as error:
+            if policy.opa.problem is not None:
+                raise OpaError(policy.opa.problem) from error
+            reasons = self.not_ready()
+            raise PolicyStartError(f"no policy came into force: {reasons.get('bundle')}") from error
+
+    def _start_plane(self) -> None:
+        settings = self._settings
+        settings.spool_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            plane = _native.DataPlane(
+                spool_directory=str(settings.spool_directory), sessions_max=settings.sessions_max
+            )
+        except OSError as error:
+            raise SpoolError(
+                f"the audit spool {settings.spool_directory} cannot be opened: {error}"
+            ) from error
+        self._plane = plane
+        contexts = Contexts()
+        decider = Decider(
+            self._policy.client, self._policy.bundles, settings.workload, self.metrics
+        )
+        self._sessions = Sessions(
+            decider=decider,
+            bundles=self._policy.bundles,
+            databases=self._databases,
+            contexts=contexts,
+            workload=settings.workload,
+        )
+        self._judge = Judge(
+            decider=decider, databases=self._databases, contexts=contexts, observer=self.metrics
+        )
+        self._brain = Brain(
+            plane,
+            sessions=self._sessions,
+            judge=self._judge,
+            contexts=contexts,
+            bundles=self._policy.bundles,
+            databases=self._databases,
+        )
+        self._brain.start()
+        self.metrics.add(plane, self)
+
+    def _listen(self) -> None:
+        plane = self._plane
+        if plane is None:
+            raise StartError("the data plane has not been started")
+        for listener in self._settings.listeners:
+            try:
+                self.addresses.append(plane.listen(listener.name, listener.address))
+            except (OSError, ValueError) as error:
+                raise ListenError(
+                    f"--listen {listener.address} cannot be bound: {error}"
+                ) from error
+
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def stop(self) -> int:
+        """Close the listeners, let sessions end, then end everything else.
+
+        Returns:
+            How many sessions were cut because they took too long.
+        """
+        self._draining = True
+        cut = 0
+        plane = self._plane
+        if plane is not None:
+            plane.stop_listening()
+            cut = await asyncio.to_thread(plane.drain, self._settings.drain_s)
+        if self._brain is not None:
+            await self._brain.stop()
+        if plane is not None:
+            await asyncio.to_thread(plane.stop)
+        for task in self._tasks:
+            task.cancel()
+        # OPA ends before the server that it polls.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._policy.client.close_connection()
+        await self._policy.server.stop()
+        await self._databases.stop()
+        await self._health.stop()
+        log.info("stopped", **{keys.SESSIONS_CUT: cut})
+        return cut
+
+    def not_ready(self) -> Mapping[str, str]:
+        """Return what is missing, by part; empty when ready."""
+        reasons: dict[str, str] = {}
+        bundles, opa = self._policy.bundles, self._policy.opa
+        if bundles.in_force is None:
+            reasons["bundle"] = bundles.activation_error or bundles.refusal or "no bundle yet"
+        elif bundles.too_old():
+            reasons["bundle"] = "the policy in force is older than its maximum age"
+        if opa.problem is not None:
+            reasons["opa"] = opa.problem
+        if self._draining:
+            reasons["listener"] = "the sidecar is ending"
+        elif len(self.addresses) < len(self._settings.listeners):
+            reasons["listener"] = "not open yet"
+        if self._plane is not None:
+            spool = self._plane.spool_status()
+            if not spool.writable:
+                reasons["spool"] = spool.error or "not writable"
+        for name, problem in self._databases.catalog_problems().items():
+            reasons[f"catalog {name}"] = problem
+        return reasons
+
+    def gauges(self) -> Iterable[tuple[str, str, float]]:
+        """Return what is measured at the moment of asking."""
+        bundles = self._policy.bundles
+        in_force = bundles.in_force
+        yield ("ready", "1 when the sidecar is ready.", float(not self.not_ready()))
+        yield ("opa_up", "1 while OPA runs.", float(self._policy.opa.pid is not None))
+        yield ("bundle_sequence", "Sequence in force.", in_force.sequence if in_force else 0)
+        yield ("policy_age_seconds", "Since the policy was issued.", bundles.policy_age_s() or 0.0)
+        ages = self._databases.catalog_ages_s().values()
+        finite = [age for age in ages if age != float("inf")]
+        yield ("catalog_age_seconds", "Oldest catalog snapshot.", max(finite, default=0.0))
+
+    def counters(self) -> Iterable[tuple[str, str, float]]:
+        """Return what was counted since the start."""
+        counts = self._policy.bundles.counts
+        yield ("bundles_accepted", "Bundles taken.", counts.accepted)
+        yield ("bundles_refused", "Bundles refused.", counts.refused)
+        yield ("bundles_activated", "Bundles that came into force.", counts.activated)
+        yield ("bundles_not_activated", "Bundles that OPA refused.", counts.not_activated)
+        yield ("opa_restarts", "Times OPA was started again.", self._policy.opa.restarts)
+        errors = self._judge.errors if self._judge is not None else 0
+        yield ("judge_errors", "Statements refused for an internal error.", errors)
+

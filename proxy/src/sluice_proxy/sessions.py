@@ -1,0 +1,376 @@
+"""Admitting sessions and saying what holds for each: answers SessionOpenRequest and SessionStateRequest."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from sluice_proxy import _native, admission
+from sluice_proxy import log_keys as keys
+from sluice_proxy.bundles.client import BundleClient
+from sluice_proxy.contexts import Contexts, decision_digest
+from sluice_proxy.databases import Database, Databases
+from sluice_proxy.decide import Decider, Workload
+from sluice_proxy.decisions import Level, SessionContext, SessionDecision
+from sluice_proxy.governed import problems
+from sluice_proxy.probe import PROBE_SQL, SessionProbe, parse_probe
+from sluice_proxy.reports import ClientError, ErrorReport, SqlState
+from sluice_proxy.scrubbing import KEEP_PRIMARY
+
+log = structlog.get_logger(__name__)
+
+UNPROBED_PATH: Final = ("pg_catalog", "public")
+"""The search path assumed for the records of open sessions, which are never asked."""
+CLOSE_AFTER_S: Final = 30.0
+"""What a statement that runs may still take when its session must end (DESIGN §5)."""
+
+
+@dataclass(slots=True)
+class Session:
+    """One live session, as the brain knows it."""
+
+    database: Database
+    role: str
+    decision: SessionDecision
+    state_known: bool = False
+    """A state was given: from then on ``decision`` is what the client works under."""
+    closing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    decision: SessionDecision
+    decided_ns: int
+
+
+class Sessions:
+    """All live sessions of a sidecar."""
+
+    def __init__(
+        self,
+        *,
+        decider: Decider,
+        bundles: BundleClient,
+        databases: Databases,
+        contexts: Contexts,
+        workload: Workload,
+    ) -> None:
+        self._decider = decider
+        self._bundles = bundles
+        self._databases = databases
+        self._contexts = contexts
+        self._identity = workload.opa()
+        self._live: dict[int, Session] = {}
+        self._decided: dict[tuple[str, str], _Decided] = {}
+        self._deciding: dict[tuple[str, str], asyncio.Task[SessionDecision]] = {}
+        self._problems: dict[tuple[str, int, str], tuple[str, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def closed(self, session: int) -> None:
+        """Forget a session."""
+        self._live.pop(session, None)
+
+    def forget_decisions(self) -> None:
+        """Ask OPA anew for every role: the policy changed, or time alone may have changed the answer."""
+        self._decided.clear()
+        self._deciding.clear()
+        self._problems.clear()
+
+    def next_change_ns(self) -> int | None:
+        """Return the next moment at which time alone could change a decision in use; None: never."""
+        moments = [
+            item.decision.valid_until_ns
+            for item in self._decided.values()
+            if item.decision.valid_until_ns is not None
+        ]
+        return min(moments, default=None)
+
+    async def open(self, request: _native.SessionOpenRequest) -> _native.SessionAdmission:
+        """Admit a session or not.
+
+        Raises:
+            ClientError: Not, and why.
+        """
+        if self._bundles.in_force is None:
+            raise ClientError(NO_POLICY)
+        database = admission.choose_database(request.listener, request.database, self._databases)
+        decision = await self._decide(database.name, request.user)
+        if not decision.allow:
+            raise ClientError(admission.refusal(database, request.user, decision))
+        admission.check_startup(request.parameters, decision.level)
+        if decision.level == Level.RESTRICTED:
+            await self._require_catalog(database)
+            self._check_problems(database, decision)
+        self._live[request.session] = Session(database, request.user, decision)
+        log.info(
+            "session admitted",
+            **{
+                keys.SESSION: request.session,
+                keys.DATABASE: database.name,
+                keys.ROLE: request.user,
+                keys.LEVEL: decision.level.name.lower(),
+                keys.SEQUENCE: decision.sequence,
+            },
+        )
+        audit = {
+            "identity": self._identity,
+            "database": database.name,
+            "role": request.user,
+            "level": decision.level.name.lower(),
+            "enforcement": "observe" if decision.observe else "enforce",
+            "policies": list(decision.policies),
+        }
+        return _native.SessionAdmission(
+            upstream=database.upstream,
+            probe=PROBE_SQL if decision.level >= Level.GUARDED else None,
+            parameters=tuple(request.parameters),
+            audit=json.dumps(audit).encode(),
+            upstream_name=f"{database.name} at {database.upstream}",
+        )
+
+    async def state(self, request: _native.SessionStateRequest) -> _native.SessionState:
+        """Say what holds for a session from now on.
+
+        Raises:
+            ClientError: The session cannot go on at all.
+        """
+        session = self._live.get(request.session)
+        if session is None:
+            raise ClientError(RECONNECT)
+        in_force = self._bundles.in_force
+        if in_force is None:
+            raise ClientError(NO_POLICY)
+        decision = await self._decide(session.database.name, session.role)
+        if decision.level >= Level.GUARDED and request.reason != "epoch":
+            await self._databases.refresh(session.database)
+        probe = None if request.probe_row is None else parse_probe(request.probe_row)
+        if probe is not None and decision.level >= Level.GUARDED:
+            _check_users(probe, session.role)
+        close = self._reason_to_close(session, decision, probe)
+        if close is None and decision.level == Level.RESTRICTED:
+            close = await self._restricted_problem(session, decision, request.reason)
+        if close is None:
+            session.decision, session.state_known = decision, True
+        elif not session.closing:
+            session.closing = True
+            log.info(
+                "session must end", **{keys.SESSION: request.session, keys.REASON: close.message}
+            )
+        context = self._context(session, decision, probe, request.parameter_status)
+        expired = self._bundles.too_old()
+        return _native.SessionState(
+            context=self._contexts.number(context, session.database, expired=expired),
+            level=int(decision.level),
+            revision=decision.revision,
+            sequence=in_force.sequence,
+            scrub=_native.Scrub(
+                enabled=decision.level == Level.RESTRICTED, keep_primary=KEEP_PRIMARY
+            ),
+            close=None if close is None else error_fields(close, severity="FATAL"),
+            close_after_s=CLOSE_AFTER_S,
+            observe=decision.observe,
+        )
+
+    async def _decide(self, database: str, role: str) -> SessionDecision:
+        """Return the decision for a role; sessions of one role share it, also while it is being asked for."""
+        key = (database, role)
+        kept = self._decided.get(key)
+        in_force = self._bundles.in_force
+        if kept is not None and in_force is not None:
+            until = kept.decision.valid_until_ns
+            fresh = until is None or time.time_ns() < until
+            if fresh and kept.decision.revision == in_force.revision:
+                return kept.decision
+        asking = self._deciding.get(key)
+        if asking is None:
+            asking = asyncio.create_task(
+                self._decider.session(database=database, role=role), name=f"decide-{database}"
+            )
+            self._deciding[key] = asking
+            asking.add_done_callback(lambda done: self._decision_came(key, done))
+        return await asyncio.shield(asking)
+
+    def _decision_came(self, key: tuple[str, str], done: asyncio.Task[SessionDecision]) -> None:
+        current = self._deciding.get(key) is done
+        if current:
+            del self._deciding[key]
+        if done.cancelled() or done.exception() is not None or not current:
+            return
+        if len(self._decided) >= 10_000:  # Roles are the client's to name.
+            self._decided.clear()
+        self._decided[key] = _Decided(done.result(), time.time_ns())
+
+    async def _require_catalog(self, database: Database) -> None:
+        problem = self._databases.catalog_problem(database)
+        if problem is not None:
+            await self._databases.refresh(database)
+            problem = self._databases.catalog_problem(database)
+        if problem is not None:
+            raise ClientError(
+                ErrorReport(
+                    sqlstate=SqlState.CANNOT_CONNECT_NOW,
+                    message=f"database {database.name} cannot be governed now, connection refused",
+                    detail=f"Columns are masked or rows are filtered for this session, but {problem}.",
+                    hint="Ask the administrator to look at the catalog role and at /readyz.",
+                )
+            )
+
+    def _check_problems(self, database: Database, decision: SessionDecision) -> None:
+        catalog = self._databases.catalog(database)
+        if catalog is None:
+            return
+        key = (database.name, catalog.version, decision_digest(decision))
+        found = self._problems.get(key)
+        if found is None:
+            if len(self._problems) >= 1000:
+                self._problems.clear()
+            found = self._problems[key] = problems(catalog, decision)
+            for problem in found:
+                log.error(
+                    "policy does not fit the catalog",
+                    **{keys.DATABASE: database.name, keys.REASON: problem},
+                )
+        if found:
+            raise ClientError(
+                ErrorReport(
+                    sqlstate=SqlState.CANNOT_CONNECT_NOW,
+                    message=f"the policy of {database.name} does not fit its catalog",
+                    detail=" ".join(f"{problem.rstrip('.')}." for problem in found[:5]),
+                    hint="Correct the policy or the table; sessions are admitted as soon as they fit.",
+                )
+            )
+
+    async def _restricted_problem(
+        self, session: Session, decision: SessionDecision, reason: str
+    ) -> ErrorReport | None:
+        """Return why a restricted session cannot go on.
+
+        An old catalog alone ends no session that has begun: statements that need a new plan are refused, the others
+        are pinned to what they were planned for.
+        """
+        try:
+            if reason == "start" or self._databases.catalog(session.database) is None:
+                await self._require_catalog(session.database)
+            self._check_problems(session.database, decision)
+        except ClientError as error:
+            return error.report
+        return None
+
+    def _reason_to_close(
+        self, session: Session, decision: SessionDecision, probe: SessionProbe | None
+    ) -> ErrorReport | None:
+        if not decision.allow:
+            return ErrorReport(
+                sqlstate=SqlState.ADMIN_SHUTDOWN,
+                message="the policy does not admit this session any more",
+                detail=admission.reasons_text(decision.reasons),
+            )
+        before = session.decision
+        if decision.level > Level.OPEN and probe is None:
+            return _tightened(
+                "The policy governs statements now, and the session began without that."
+            )
+        if decision.level == Level.RESTRICTED and before.level < Level.RESTRICTED:
+            return _tightened("The policy masks columns or filters rows now.")
+        if probe is None or not session.state_known:
+            return None
+        holds_results = bool(probe.temporary) or probe.holdable_cursors > 0
+        if holds_results and _obligations(before) != _obligations(decision):
+            return _tightened(
+                "Masks or filters changed, and the session holds results in temporary tables or cursors."
+            )
+        return None
+
+    def _context(
+        self,
+        session: Session,
+        decision: SessionDecision,
+        probe: SessionProbe | None,
+        parameter_status: Sequence[tuple[str, str]],
+    ) -> SessionContext:
+        catalog = self._databases.catalog(session.database)
+        if probe is not None:
+            path, temporary, major = probe.search_path, probe.temporary, probe.server_major
+        else:
+            path, temporary, major = UNPROBED_PATH, {}, _major(parameter_status)
+        return SessionContext(
+            database=session.database.name,
+            role=session.role,
+            search_path=path,
+            temporary=temporary,
+            decision=decision,
+            catalog=catalog,
+            server_major=major,
+        )
+
+
+NO_POLICY: Final = ErrorReport(
+    sqlstate=SqlState.CANNOT_CONNECT_NOW,
+    message="no policy is in force yet",
+    detail="The sidecar has not loaded a policy bundle.",
+    hint="Try again; /readyz of the sidecar says what it waits for.",
+)
+RECONNECT: Final = ErrorReport(
+    sqlstate=SqlState.ADMIN_SHUTDOWN,
+    message="the session is not known any more",
+    hint="Connect again.",
+)
+
+
+def error_fields(report: ErrorReport, severity: str = "ERROR") -> _native.ErrorFields:
+    """Return the report in the data plane's form."""
+    return _native.ErrorFields(
+        sqlstate=report.sqlstate.value,
+        message=report.message,
+        detail=report.detail,
+        hint=report.hint,
+        severity=severity,
+    )
+
+
+def _tightened(detail: str) -> ErrorReport:
+    return ErrorReport(
+        sqlstate=SqlState.ADMIN_SHUTDOWN,
+        message="the policy changed, the session must be opened again",
+        detail=detail,
+        hint="Connect again.",
+    )
+
+
+def _obligations(decision: SessionDecision) -> tuple[object, ...]:
+    return (
+        decision.masks,
+        decision.row_filters,
+        decision.entries,
+        decision.unreviewed_masked,
+        decision.level,
+    )
+
+
+def _check_users(probe: SessionProbe, role: str) -> None:
+    if probe.session_user == role == probe.current_user:
+        return
+    raise ClientError(
+        ErrorReport(
+            sqlstate=SqlState.INSUFFICIENT_PRIVILEGE,
+            message="the session acts for another role than it began with",
+            detail=f'It began as "{role}"; the server says session_user "{probe.session_user}", '
+            f'current_user "{probe.current_user}".',
+            hint="Connect as the role that is meant, and remove any default of the setting role.",
+        )
+    )
+
+
+def _major(parameter_status: Sequence[tuple[str, str]]) -> int:
+    version = dict(parameter_status).get("server_version", "")
+    digits = version.partition(".")[0].strip()
+    head = "".join(character for character in digits[:3] if character.isdecimal())
+    return int(head) if head else 0

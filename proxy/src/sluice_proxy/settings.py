@@ -1,0 +1,43 @@
+"""What a sidecar is told at its start. Built once, at the edge, and passed on; never read globally."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sluice_proxy.decide import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """Where clients come in."""
+
+    name: str
+    """``namespace/name`` of the one database it serves; empty: whichever the client names."""
+    address: str
+    """``ADDR:PORT`` or ``unix:PATH``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SidecarSettings:
+    """Everything but the databases, which may change while it runs."""
+
+    workload: Workload
+    profile: str
+    """Id of the only bundles that are taken."""
+    listeners: tuple[Listener, ...]
+    spool_directory: Path
+    """Lasting: audit events wait here until they are shipped."""
+    state_directory: Path
+    """Lasting and private: the last good bundle and the highest sequence seen."""
+    runtime_directory: Path
+    """Private and short-lived: OPA's socket, configuration and token. Its path must be short."""
+    opa_program: Path
+    health: tuple[str, int] | None = None
+    """Host and port of health and metrics; None: nowhere."""
+    bundle_keys: dict[str, str] = field(default_factory=dict[str, str], repr=False)
+    """Public keys (PEM) by id: the present one and, while keys are rotated, the next."""
+    drain_s: float = 30.0
+    """What live sessions may take at the end. Kubernetes grants 30 s by default."""
+    sessions_max: int = 1000
+    """As many as PostgreSQL's max_connections is usually set to, and more."""
