@@ -50,18 +50,15 @@ fn decimal(sql: &[u8], at: usize) -> Option<(TokenKind, usize)> {
     if sql.get(end) == Some(&b'.') && (end == at || sql.get(end + 1) != Some(&b'.')) {
         end = first_digits(sql, end + 1);
     }
-    let mut exponent_unsigned = false;
     if matches!(sql.get(end), Some(b'e' | b'E')) {
         let sign = usize::from(matches!(sql.get(end + 1), Some(b'+' | b'-')));
         let exponent = first_digits(sql, end + 1 + sign);
         if exponent == end + 1 + sign {
             return None;
         }
-        exponent_unsigned = sign == 0;
         end = exponent;
     }
-    // `1e5$` is junk too: from 16 on, `e5$` is taken for a name.
-    if is(sql, end, if exponent_unsigned { NAME } else { NAME_START }) {
+    if is(sql, end, junk_class(&sql[at..end])) {
         return None;
     }
     let kind = if end == whole {
@@ -70,6 +67,15 @@ fn decimal(sql: &[u8], at: usize) -> Option<(TokenKind, usize)> {
         TokenKind::Float
     };
     Some((kind, end))
+}
+
+/// What may not follow this number. A dollar sign may, unless there are letters or underscores since the last dot or sign:
+/// `1$1` is a number and a parameter, in `1_0$1` and `1e5$1` PostgreSQL takes the end for a name.
+fn junk_class(number: &[u8]) -> u8 {
+    let mut parts = number.rsplit(|byte| matches!(byte, b'.' | b'+' | b'-'));
+    let last = parts.next().unwrap_or(number);
+    let named = last.iter().any(|byte| !byte.is_ascii_digit());
+    if named { NAME } else { NAME_START }
 }
 
 /// Digits with single underscores between them, none before the first.
