@@ -70,7 +70,6 @@ reasons contains reason if {
 shortfalls contains reason if {
 	some how in layers
 	some need in unmet[how]
-	count(timely[how][need]) > 0
 	some [policy, rule] in timely[how][need]
 	reason := scope.reason(policy, rule.name, "deny", late_message(policy, rule))
 }
@@ -78,7 +77,7 @@ shortfalls contains reason if {
 shortfalls contains reason if {
 	some how in layers
 	some need in unmet[how]
-	count(timely[how][need]) == 0
+	not timely[how][need]
 	[i, action, class] := need
 	told(how, i, action, class)
 	message := sprintf("No allow rule of %s %s; %s.", [source[how], deed(i, action, class), advice(class)])
