@@ -4,5 +4,6 @@ pub mod error;
 pub mod frame;
 pub mod frontend;
 pub mod scan;
+pub mod scrub;
 pub mod splice;
 pub mod template;
