@@ -1,1 +1,1 @@
-"""What the database is made of: the model, and the reader that fills it."""
+"""What the database is made of: the model, the reader that fills it and the watch that keeps it fresh."""

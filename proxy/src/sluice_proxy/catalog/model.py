@@ -40,6 +40,8 @@ class ColumnType:
     """First label of an enum, else None."""
     has_equality: bool = True
     """False for json, xml, point …: cannot stand in GROUP BY."""
+    fields: tuple[tuple[str, ColumnType], ...] = ()
+    """Live attributes of a composite, in order; empty for every other type and below the first level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ class View:
     relations: frozenset[int]
     """All relations it depends on, directly."""
     row_wise: bool
-    """True when its rows are rows of one base relation (no grouping, set operation, DISTINCT or window)."""
+    """True when its rows are rows of one base relation (no grouping, set operation, DISTINCT, LIMIT or window)."""
+    row_base: int | None = None
+    """The base relation when ``row_wise``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,8 @@ class Relation:
     has_triggers: bool = False
     owned_by: tuple[int, str] | None = None
     """For a sequence: the table and column that own it."""
+    partition_key: frozenset[str] = frozenset()
+    """Columns that the partition key of a partitioned table reads."""
 
     @property
     def qualified(self) -> str:
@@ -132,6 +138,8 @@ class Function:
     signature: str
     """``schema.name(type, type)`` with input types as ``format_type`` prints them under an empty search_path."""
     argument_count: int
+    extension: str | None = None
+    """The extension that owns it, else None."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,152 @@
+"""How the relations of pg_catalog and information_schema may be read in a restricted session.
+
+Pure data. A column that is not named here is shown as it is; a relation that is neither allowed nor
+denied by a pattern is denied.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+NULL = "null"
+"""Shown as NULL (a constant of the type where the column is NOT NULL)."""
+DEFINITION = "definition"
+"""Text of a definition: its string literals are blanked."""
+ESTIMATE = "estimate"
+"""-1 or 0 unless the row's relation is known to be ungoverned: it counts rows or pages."""
+PARTITION_BOUND = "partition_bound"
+"""NULL where the row's relation is a partition by a classified column."""
+OF_RELATION = "of_relation"
+"""NULL where the row belongs to a governed relation, which its ``owner`` column names."""
+OF_COLUMNS = "of_columns"
+"""NULL where the row belongs to classified columns, by its ``owner`` and attribute number columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogAccess:
+    """How one catalog relation may be read."""
+
+    denied: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What replaces a column, by its name: one of the constants of this module."""
+    owner: str | None = None
+    """The column that holds the oid of the relation a row belongs to."""
+    numbers: str | None = None
+    """The column that holds the attribute number or numbers a row belongs to."""
+
+
+_DENIED = re.compile(
+    r"""
+    pg_catalog\.(
+        pg_stat(io|s)?(_.*)? | pg_statistic | pg_statistic_ext_data | pg_stats.* | pg_locks | pg_authid | pg_shadow
+      | pg_user_mapping | pg_largeobject | pg_hba_file_rules | pg_ident_file_mappings | pg_file_settings
+      | pg_backend_memory_contexts | pg_shmem_allocations.* | pg_replication_.* | pg_config | pg_aios
+      | pg_dsm_registry_allocations | pg_toast.*
+    )
+    """,
+    re.VERBOSE,
+)
+_ALLOWED = re.compile(
+    r"""
+    information_schema\..*
+    | pg_catalog\.pg_(
+        aggregate | am | amop | amproc | attrdef | attribute | auth_members | available_extension_versions
+      | available_extensions | cast | class | collation | constraint | conversion | cursors | database
+      | db_role_setting | default_acl | depend | description | enum | event_trigger | extension
+      | foreign_data_wrapper | foreign_server | foreign_table | group | index | indexes | inherits | init_privs
+      | language | largeobject_metadata | matviews | namespace | opclass | operator | opfamily | parameter_acl
+      | partitioned_table | policies | policy | prepared_statements | prepared_xacts | proc | publication
+      | publication_namespace | publication_rel | publication_tables | range | rewrite | roles | rules | seclabel
+      | seclabels | sequence | sequences | settings | shdepend | shdescription | shseclabel | stat_activity
+      | statistic_ext | subscription | subscription_rel | tables | tablespace | timezone_abbrevs
+      | timezone_names | transform | trigger | ts_config | ts_config_map | ts_dict | ts_parser | ts_template
+      | type | user | user_mappings | views | wait_events
+    )
+    """,
+    re.VERBOSE,
+)
+
+_REPLACED: Mapping[str, CatalogAccess] = {
+    "pg_catalog.pg_class": CatalogAccess(
+        columns={
+            "reltuples": ESTIMATE,
+            "relpages": ESTIMATE,
+            "relallvisible": ESTIMATE,
+            "relallfrozen": ESTIMATE,
+            "relpartbound": PARTITION_BOUND,
+        },
+        owner="oid",
+    ),
+    "pg_catalog.pg_attribute": CatalogAccess(columns={"attmissingval": NULL}),
+    "pg_catalog.pg_attrdef": CatalogAccess(
+        columns={"adbin": OF_COLUMNS}, owner="adrelid", numbers="adnum"
+    ),
+    "pg_catalog.pg_constraint": CatalogAccess(columns={"conbin": OF_RELATION}, owner="conrelid"),
+    "pg_catalog.pg_index": CatalogAccess(
+        columns={"indexprs": OF_RELATION, "indpred": OF_RELATION}, owner="indrelid"
+    ),
+    "pg_catalog.pg_policy": CatalogAccess(
+        columns={"polqual": OF_RELATION, "polwithcheck": OF_RELATION}, owner="polrelid"
+    ),
+    "pg_catalog.pg_partitioned_table": CatalogAccess(
+        columns={"partexprs": OF_RELATION}, owner="partrelid"
+    ),
+    "pg_catalog.pg_proc": CatalogAccess(
+        columns={"prosrc": NULL, "prosqlbody": NULL, "proargdefaults": NULL}
+    ),
+    "pg_catalog.pg_rewrite": CatalogAccess(columns={"ev_qual": NULL, "ev_action": NULL}),
+    "pg_catalog.pg_trigger": CatalogAccess(columns={"tgqual": NULL, "tgargs": NULL}),
+    "pg_catalog.pg_statistic_ext": CatalogAccess(columns={"stxexprs": NULL}),
+    "pg_catalog.pg_publication_rel": CatalogAccess(columns={"prqual": NULL}),
+    "pg_catalog.pg_publication_tables": CatalogAccess(columns={"rowfilter": DEFINITION}),
+    "pg_catalog.pg_db_role_setting": CatalogAccess(columns={"setconfig": NULL}),
+    "pg_catalog.pg_roles": CatalogAccess(columns={"rolconfig": NULL}),
+    "pg_catalog.pg_user": CatalogAccess(columns={"useconfig": NULL}),
+    "pg_catalog.pg_user_mappings": CatalogAccess(columns={"umoptions": NULL}),
+    "pg_catalog.pg_foreign_server": CatalogAccess(columns={"srvoptions": NULL}),
+    "pg_catalog.pg_subscription": CatalogAccess(columns={"subconninfo": NULL}),
+    "pg_catalog.pg_sequences": CatalogAccess(columns={"last_value": NULL}),
+    "pg_catalog.pg_prepared_statements": CatalogAccess(columns={"statement": NULL}),
+    "pg_catalog.pg_cursors": CatalogAccess(columns={"statement": NULL}),
+    "pg_catalog.pg_stat_activity": CatalogAccess(
+        columns={"query": NULL, "query_id": NULL, "backend_xid": NULL, "backend_xmin": NULL}
+    ),
+    "pg_catalog.pg_prepared_xacts": CatalogAccess(columns={"transaction": NULL}),
+    "pg_catalog.pg_indexes": CatalogAccess(columns={"indexdef": DEFINITION}),
+    "pg_catalog.pg_views": CatalogAccess(columns={"definition": DEFINITION}),
+    "pg_catalog.pg_matviews": CatalogAccess(columns={"definition": DEFINITION}),
+    "pg_catalog.pg_rules": CatalogAccess(columns={"definition": DEFINITION}),
+    "pg_catalog.pg_policies": CatalogAccess(columns={"qual": DEFINITION, "with_check": DEFINITION}),
+    "information_schema.check_constraints": CatalogAccess(columns={"check_clause": DEFINITION}),
+    "information_schema.columns": CatalogAccess(
+        columns={"column_default": DEFINITION, "generation_expression": DEFINITION}
+    ),
+    "information_schema.attributes": CatalogAccess(columns={"attribute_default": DEFINITION}),
+    "information_schema.domains": CatalogAccess(columns={"domain_default": DEFINITION}),
+    "information_schema.parameters": CatalogAccess(columns={"parameter_default": DEFINITION}),
+    "information_schema.routines": CatalogAccess(columns={"routine_definition": NULL}),
+    "information_schema.triggers": CatalogAccess(
+        columns={"action_condition": DEFINITION, "action_statement": DEFINITION}
+    ),
+    "information_schema.views": CatalogAccess(columns={"view_definition": DEFINITION}),
+    "information_schema.user_mapping_options": CatalogAccess(columns={"option_value": NULL}),
+    "information_schema._pg_user_mappings": CatalogAccess(columns={"umoptions": NULL}),
+    "information_schema.foreign_server_options": CatalogAccess(columns={"option_value": NULL}),
+    "information_schema._pg_foreign_servers": CatalogAccess(
+        columns={"foreign_server_options": NULL}
+    ),
+}
+
+_AS_IT_IS = CatalogAccess()
+
+
+def access_of(qualified: str) -> CatalogAccess:
+    """Return how a relation that the server has may be read."""
+    replaced = _REPLACED.get(qualified)
+    if replaced is not None:
+        return replaced
+    if _DENIED.fullmatch(qualified) or not _ALLOWED.fullmatch(qualified):
+        return CatalogAccess(denied=True)
+    return _AS_IT_IS

@@ -1,0 +1,250 @@
+"""Turns the rows of the catalog queries into a ``Catalog``. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sluice_proxy.catalog.lineage import FunctionKnowledge, LineageSource, view_of
+from sluice_proxy.catalog.model import (
+    Catalog,
+    Column,
+    Coupling,
+    Function,
+    Relation,
+    RelationKind,
+)
+from sluice_proxy.catalog.types import TypeTable
+
+Row = Mapping[str, Any]
+
+SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
+HASH_SIGNATURE = "sluice.hash(text)"
+"""The function that ``sluice sql hash`` prints for the database's owner."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Everything one read of the catalog returned, by query."""
+
+    server: Row
+    schemas: Sequence[Row]
+    extensions: Sequence[Row]
+    types: Sequence[Row]
+    types_with_equality: Sequence[Row]
+    typmods: Sequence[Row]
+    collations: Sequence[Row]
+    relations: Sequence[Row]
+    attributes: Sequence[Row]
+    inheritance: Sequence[Row]
+    constraints: Sequence[Row]
+    indexes: Sequence[Row]
+    partition_keys: Sequence[Row]
+    generated: Sequence[Row]
+    rules_and_triggers: Sequence[Row]
+    sequence_owners: Sequence[Row]
+    views: Sequence[Row]
+    functions: Sequence[Row]
+    operators: Sequence[Row]
+
+
+@dataclass(slots=True)
+class _Index:
+    """The rows of the snapshot, by relation."""
+
+    attributes: dict[int, list[Row]]
+    generated: dict[tuple[int, str], set[int]]
+    couplings: dict[int, set[Coupling]] = field(default_factory=lambda: defaultdict(set))
+    primary_keys: dict[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
+    parents: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    children: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def names(self, relation: int, numbers: Iterable[int]) -> frozenset[str]:
+        """Return the columns of these numbers; a 0 (the whole row, an expression) means all."""
+        wanted = set(numbers)
+        return frozenset(
+            a["name"]
+            for a in self.attributes.get(relation, ())
+            if a["number"] in wanted or 0 in wanted
+        )
+
+    def name(self, relation: int, number: int) -> str | None:
+        return next(
+            (a["name"] for a in self.attributes.get(relation, ()) if a["number"] == number), None
+        )
+
+
+def build(rows: Rows, version: int, functions: FunctionKnowledge) -> Catalog:
+    """Return the catalog of one snapshot under that version."""
+    index = _index(rows)
+    types = TypeTable(
+        rows.types, rows.typmods, rows.collations, rows.types_with_equality, index.attributes
+    )
+    flags = {row["oid"]: row for row in rows.rules_and_triggers}
+    partition_keys = {
+        row["relation"]: index.names(
+            row["relation"], [n for n in [*row["columns"], *row["reads"]] if n]
+        )
+        for row in rows.partition_keys
+    }
+    owners = {row["sequence"]: (row["relation"], row["name"]) for row in rows.sequence_owners}
+    plain: dict[int, Relation] = {}
+    for row in rows.relations:
+        if row["kind"] == "c":
+            continue
+        oid = row["oid"]
+        columns = tuple(_column(a, types, index) for a in index.attributes.get(oid, ()))
+        flag = flags.get(oid)
+        plain[oid] = Relation(
+            oid=oid,
+            schema=row["schema"],
+            name=row["name"],
+            kind=RelationKind(row["kind"]),
+            columns=columns,
+            attributes_max=len(columns),
+            primary_key=index.primary_keys.get(oid, ()),
+            parents=tuple(sorted(index.parents.get(oid, ()))),
+            children=tuple(sorted(index.children.get(oid, ()))),
+            couplings=tuple(
+                sorted(index.couplings.get(oid, ()), key=lambda c: (c.kind, sorted(c.columns)))
+            ),
+            has_rules=bool(flag and flag["has_rules"]),
+            has_triggers=bool(flag and flag["has_triggers"]),
+            owned_by=owners.get(oid),
+            partition_key=partition_keys.get(oid, frozenset()),
+        )
+    by_oid = _with_views(plain, rows.views, functions)
+    return _assemble(rows, by_oid, version)
+
+
+def _assemble(rows: Rows, by_oid: Mapping[int, Relation], version: int) -> Catalog:
+    functions = _functions(rows.functions)
+    sealed = any(
+        f.signature == HASH_SIGNATURE and row["sealed"]
+        for row in rows.functions
+        for f in functions.get(row["name"], ())
+        if f.oid == row["oid"]
+    )
+    types: dict[str, set[str]] = defaultdict(set)
+    for row in rows.types:
+        if row["schema"] != "pg_catalog":
+            types[row["name"]].add(row["schema"])
+    operators: dict[str, set[str]] = defaultdict(set)
+    for row in rows.operators:
+        operators[row["name"]].add(row["schema"])
+    return Catalog(
+        database=rows.server["database"],
+        version=version,
+        server_major=rows.server["major"],
+        relations={(r.schema, r.name): r for r in by_oid.values()},
+        by_oid=by_oid,
+        functions=functions,
+        operators={name: frozenset(schemas) for name, schemas in operators.items()},
+        types={name: frozenset(schemas) for name, schemas in types.items()},
+        schemas=frozenset(row["name"] for row in rows.schemas),
+        hash_function="sluice.hash" if sealed else None,
+        extensions={row["name"]: row["schema"] for row in rows.extensions},
+    )
+
+
+def _functions(rows: Iterable[Row]) -> Mapping[str, tuple[Function, ...]]:
+    functions: dict[str, list[Function]] = defaultdict(list)
+    for row in rows:
+        arguments = ", ".join(row["arguments"])
+        functions[row["name"]].append(
+            Function(
+                oid=row["oid"],
+                schema=row["schema"],
+                name=row["name"],
+                signature=f"{row['schema']}.{row['name']}({arguments})",
+                argument_count=row["argument_count"],
+                extension=row["extension"],
+            )
+        )
+    return {
+        name: tuple(sorted(found, key=lambda f: f.signature)) for name, found in functions.items()
+    }
+
+
+def _index(rows: Rows) -> _Index:
+    attributes: dict[int, list[Row]] = defaultdict(list)
+    for row in rows.attributes:
+        attributes[row["relation"]].append(row)
+    generated: dict[tuple[int, str], set[int]] = defaultdict(set)
+    for row in rows.generated:
+        generated[row["relation"], row["name"]].add(row["reads"])
+    index = _Index(attributes=attributes, generated=generated)
+    for row in rows.inheritance:
+        index.parents[row["child"]].append(row["parent"])
+        index.children[row["parent"]].append(row["child"])
+    for row in rows.constraints:
+        _add_constraint(row, index)
+    for row in rows.indexes:
+        _add_index(row, index)
+    for (relation, name), numbers in generated.items():
+        columns = index.names(relation, (n for n in numbers if n)) | {name}
+        index.couplings[relation].add(Coupling("row_value", columns))
+    return index
+
+
+def _add_constraint(row: Row, index: _Index) -> None:
+    relation = row["relation"]
+    numbers = row["columns"] or [0]
+    kind = "row_value" if row["kind"] == "c" else "key"
+    columns = index.names(relation, numbers)
+    if columns:
+        index.couplings[relation].add(Coupling(kind, columns))
+    if row["kind"] == "p":
+        names = (index.name(relation, number) for number in numbers)
+        index.primary_keys[relation] = tuple(name for name in names if name is not None)
+    if row["kind"] == "f":
+        other = index.names(row["other"], row["other_columns"] or [0])
+        index.couplings[row["other"]].add(Coupling("key", other))
+
+
+def _add_index(row: Row, index: _Index) -> None:
+    relation = row["relation"]
+    reads = {number for number in row["reads"] or () if number > 0}
+    reads.update(number for number in row["columns"] if number > 0)
+    # An index without any column of its own reads the row as a whole.
+    columns = index.names(relation, reads or {0})
+    if row["is_key"]:
+        index.couplings[relation].add(Coupling("key", columns))
+    if row["has_expressions"] or len(columns) > 1:
+        index.couplings[relation].add(Coupling("row_value", columns))
+
+
+def _column(row: Row, types: TypeTable, index: _Index) -> Column:
+    reads = index.generated.get((row["relation"], row["name"]), set())
+    return Column(
+        number=row["number"],
+        name=row["name"],
+        type=types.column_type(row["type"], row["typmod"], row["collation"]),
+        not_null=row["not_null"],
+        generated=row["generated"] != "",
+        identity=row["identity"] != "",
+        reads=index.names(row["relation"], (n for n in reads if n)),
+    )
+
+
+def _with_views(
+    plain: Mapping[int, Relation], views: Iterable[Row], functions: FunctionKnowledge
+) -> dict[int, Relation]:
+    """Add lineage to the views among the relations."""
+    source = LineageSource({(r.schema, r.name): r for r in plain.values()}, functions)
+    by_oid = dict(plain)
+    for row in views:
+        relation = plain.get(row["oid"])
+        if relation is None:
+            continue
+        view = view_of(
+            relation,
+            row["definition"],
+            frozenset(row["relations"]),
+            source,
+            calls_functions=row["calls_functions"],
+        )
+        by_oid[relation.oid] = replace(relation, view=view)
+    return by_oid
