@@ -4,6 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 BIN := .venv/bin
+OPA = $(CACHE)/opa-$(shell awk '$$1 == "github.com/open-policy-agent/opa" {print substr($$2, 2)}' tools/go.mod)/opa
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,9 +39,9 @@ native: ## Build the Rust extension anew and put it in place
 
 format: setup ## Format Python, Rust and Rego
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; cargo fmt
-	@$(CACHE)/opa-$$(sed -n 's/.*opa v//p' tools/go.mod | head -1)/opa fmt -w policy/rego
+	@$(OPA) fmt -w policy/rego
 
-clean: ## Remove what was built inside the tree (the cache outside it stays: $(CACHE))
+clean: ## Remove what was built inside the tree (what is cached outside it stays)
 	@rm -rf .venv target dist tests/corpus/node_modules proxy/src/sluice_proxy/_native*.so
 	@rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

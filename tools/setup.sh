@@ -80,7 +80,7 @@ if [ -z "$uv" ] || ! at_least 0.8 "$("$uv" --version | awk '{print $2}')"; then
 fi
 
 # ---- OPA ---------------------------------------------------------------------------------------------------
-opa_version=$(sed -n 's/.*github.com\/open-policy-agent\/opa v//p' tools/go.mod | head -1)
+opa_version=$(awk '$1 == "github.com/open-policy-agent/opa" {print substr($2, 2); exit}' tools/go.mod)
 opa=$cache/opa-$opa_version/opa
 build_opa() { # tools/go.mod and go.sum pin OPA and everything in it.
   local go=go

@@ -2,7 +2,7 @@
 # ends with a summary.
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$cache/target}
-opa=$cache/opa-$(sed -n 's/.*github.com\/open-policy-agent\/opa v//p' tools/go.mod | head -1)/opa
+opa=$cache/opa-$(awk '$1 == "github.com/open-policy-agent/opa" {print substr($2, 2); exit}' tools/go.mod)/opa
 export PATH=$PWD/.venv/bin:$PATH
 steps_failed=()
 steps_summary=()

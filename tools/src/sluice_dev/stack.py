@@ -100,6 +100,7 @@ class Sluice:
             "--service-account", service_account,
             "--health", f"{self.host}:{self.health_port}",
             "--spool", str(self.spool),
+            "--state", str(self.directory / "state"),
             "--opa", str(cache.opa()),
         ]  # fmt: skip
         for key, value in (labels or {}).items():
