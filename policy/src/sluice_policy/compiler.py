@@ -1,0 +1,156 @@
+"""Resources and a profile → the content of a bundle. Pure, and the same for every order of arguments."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sluice_crds import DatabaseAccessPolicy
+
+from sluice_policy.databases import Database, database_document, judge_databases
+from sluice_policy.library import library
+from sluice_policy.policies import Policy, PolicyCompiler, admits_workload, subject_document
+from sluice_policy.problems import Problem
+from sluice_policy.resources import Resource
+
+CONTRACT = 1
+"""Version of the documents between OPA and the brain."""
+
+DATA_PATH = "data.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a workload is known by; pods that share it share a bundle."""
+
+    namespace: str
+    service_account: str
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def id(self) -> str:
+        """``namespace/service account/digest of the labels``."""
+        text = json.dumps(dict(self.labels), sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return f"{self.namespace}/{self.service_account}/{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The content of a bundle, and all that is wrong with the resources."""
+
+    problems: tuple[Problem, ...]
+    """Of every resource, selected by the profile or not; a resource with an error is left out."""
+    data: bytes
+    """``data.json``, canonical."""
+    revision: str
+    """Content hash, hex: SHA-256 over ``sha256sum`` lines of data.json and the modules, by path."""
+    modules: Mapping[str, bytes]
+    """Path in the bundle → Rego text."""
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """The problems that left a resource out."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys and no space."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode()
+
+
+def content_revision(files: Mapping[str, bytes]) -> str:
+    """The hash that names a bundle's content: ``sha256sum $(sort paths) | sha256sum``."""
+    lines = "".join(f"{hashlib.sha256(files[p]).hexdigest()}  {p}\n" for p in sorted(files))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _distinct(resources: Iterable[Resource]) -> tuple[list[Resource], list[Problem]]:
+    """One resource for each kind and name; the first by file and line stays."""
+    kept: dict[tuple[str, str], Resource] = {}
+    problems: list[Problem] = []
+    ordered = sorted(
+        resources,
+        key=lambda r: (r.file or "", r.line or 0, r.kind, r.full_name, r.model.model_dump_json()),
+    )
+    for resource in ordered:
+        key = (resource.kind, resource.full_name)
+        if key in kept:
+            problems.append(resource.problem((), "given twice; the first one is kept"))
+        else:
+            kept[key] = resource
+    return list(kept.values()), problems
+
+
+def _selected(
+    policy: Policy, databases: Mapping[str, Database], profile: Profile
+) -> dict[str, Any] | None:
+    """The policy's entry for a profile; None when it can never select it."""
+    reachable = [n for n in policy.databases if databases[n].admits(profile.namespace)]
+    if not reachable:
+        return None
+    document = {**policy.document, "databases": reachable}
+    subjects = policy.model.spec.subjects
+    if subjects is None:
+        return document
+    possible = [
+        subject_document(subject)
+        for subject in subjects
+        if admits_workload(
+            subject.workload, profile.namespace, profile.service_account, profile.labels
+        )
+    ]
+    if not possible:
+        return None
+    return {**document, "subjects": sorted(possible, key=repr)}
+
+
+def compile_profile(resources: Iterable[Resource], profile: Profile) -> Compiled:
+    """Compile what one profile comes under.
+
+    A resource that is not valid is left out, with its problems, and the others still compile; a
+    database whose classification is not valid is denied to everybody. Who calls decides whether a
+    result with errors may come into force.
+    """
+    distinct, problems = _distinct(resources)
+    databases = judge_databases(distinct)
+    for database in databases.values():
+        problems += database.problems
+    entries: list[dict[str, Any]] = []
+    for resource in sorted(distinct, key=lambda resource: resource.full_name):
+        if not isinstance(resource.model, DatabaseAccessPolicy):
+            continue
+        policy, found = PolicyCompiler(resource, databases).compile()
+        problems += found
+        if policy is not None and (entry := _selected(policy, databases, profile)) is not None:
+            entries.append(entry)
+    document = {
+        "contract": CONTRACT,
+        "profile": profile.id,
+        "databases": {n: database_document(d, profile.namespace) for n, d in databases.items()},
+        "policies": entries,
+    }
+    data = canonical({"sluice_data": document})
+    modules = library()
+    return Compiled(
+        problems=tuple(sorted(set(problems), key=_reading_order)),
+        data=data,
+        revision=content_revision({DATA_PATH: data, **modules}),
+        modules=modules,
+    )
+
+
+def _reading_order(problem: Problem) -> tuple[str, int, str, str, str]:
+    return (
+        problem.file or "",
+        problem.line or 0,
+        problem.resource,
+        problem.path,
+        problem.message,
+    )
