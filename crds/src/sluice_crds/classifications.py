@@ -196,8 +196,10 @@ class DataClassification(ApiModel):
 
 CEL = rules(
     (
-        "!has(self.spec.database.tls) || !(self.spec.database.tls.mode in ['verify-ca', 'verify-full'])"
-        " || has(self.spec.database.tls.caSecretRef)",
+        (
+            "!has(self.spec.database.tls) || !(self.spec.database.tls.mode in ['verify-ca', 'verify-full'])"
+            " || has(self.spec.database.tls.caSecretRef)"
+        ),
         "tls mode verify-ca and verify-full need caSecretRef",
     ),
 )

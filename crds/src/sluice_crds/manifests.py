@@ -181,12 +181,12 @@ def _yaml(value: object, indent: int = 0) -> list[str]:
             first, *rest = _yaml(item, indent + 1)
             lines += [f"{pad}- {first.strip()}", *rest]
         return lines
-    return [pad + _scalar(value)]
+    return [pad + _scalar(cast("object", value))]
 
 
 def render(resource_kind: str) -> str:
     """The manifest as YAML text, the same for every run."""
-    head = f"# Generated from sluice_crds by `python -m sluice_crds.manifests`. Do not edit.\n"
+    head = "# Generated from sluice_crds by `python -m sluice_crds.manifests`. Do not edit.\n"
     return head + "\n".join(_yaml(manifest(resource_kind))) + "\n"
 
 

@@ -170,7 +170,7 @@ def _count(kind: str, value: object, least: int) -> int:
 
 def _partial(value: object) -> MaskSpec:
     if not isinstance(value, Mapping):
-        raise ValueError("partial takes {first: n, last: n}")
+        raise ValueError("partial takes {first: n, last: n}")  # noqa: TRY004
     fields = cast("Mapping[str, object]", value)
     if set(fields) - {"first", "last"} or not fields:
         raise ValueError("partial takes first and last, nothing else")
@@ -222,7 +222,7 @@ def parse_mask(value: object) -> MaskSpec:
             raise ValueError(f"{value} needs its parameter, for example {{{_EXAMPLES[value]}}}")
         raise ValueError(f"unknown mask {value!r}; there are {', '.join(KINDS)}")
     if not isinstance(value, Mapping):
-        raise ValueError("a mask is a name (email) or one parameter ({last: 4})")
+        raise ValueError("a mask is a name (email) or one parameter ({last: 4})")  # noqa: TRY004
     fields = cast("Mapping[str, object]", value)
     if "expression" in fields:
         return _expression(fields)

@@ -200,7 +200,8 @@ class ClassMask(ApiModel):
     class_: Annotated[ClassReference, Field(alias="class")]
     """A class; covers everything below it."""
     mask: MaskField
-    """null, redact, hash, year, email, none, {first: n}, {last: n}, {partial: {first: n, last: n}}, {bucket: size} or {expression: sql, rank: email | expression}."""
+    """null, redact, hash, year, email, none, {first: n}, {last: n}, {partial: {first: n, last: n}},
+    {bucket: size} or {expression: sql, rank: email | expression}."""
 
 
 class RowFilter(ApiModel):
@@ -226,7 +227,7 @@ class BulkExport(ApiModel):
     rows: Annotated[int, Field(ge=1, le=2**53 - 1)]
     """Rows from which a result is a bulk export."""
     effect: Literal["deny", "limit"]
-    """deny refuses a statement that may return more; limit cuts it off there with an error."""
+    """Either way the result ends there, with an error that names the policy."""
 
 
 class Guardrails(ApiModel):

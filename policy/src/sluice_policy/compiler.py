@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluice_crds import DatabaseAccessPolicy
-
 from sluice_policy.databases import Database, database_document, judge_databases
 from sluice_policy.library import library
 from sluice_policy.policies import Policy, PolicyCompiler, admits_workload, subject_document

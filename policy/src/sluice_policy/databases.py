@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sluice_crds import DataClassification
-
 from sluice_policy.hosts import host_forms
 from sluice_policy.problems import Problem
 from sluice_policy.resources import Resource
@@ -129,7 +128,8 @@ def database_document(database: Database, namespace: str) -> Mapping[str, Any]:
     spec = database.model.spec
     allowed = database.admits(namespace)
     # Whoever is not admitted learns nothing of what is in the database.
-    entries = {(e.table, e.column, e.class_) for e in spec.columns or ()} if allowed else set()
+    columns = (spec.columns or ()) if allowed else ()
+    entries = {(entry.table, entry.column, entry.class_) for entry in columns}
     trusted = spec.trusted if allowed else None
     return {
         "state": "active",

@@ -60,6 +60,10 @@ def _line(node: Node) -> int:
     return int(cast("Any", node).start_mark.line) + 1
 
 
+def _tag(node: Node) -> str:
+    return str(cast("Any", node).tag).removeprefix(_TAG)
+
+
 class _Builder:
     """Turns one node tree into values; counts what aliases expand to."""
 
@@ -75,15 +79,15 @@ class _Builder:
         if isinstance(node, MappingNode):
             return self._mapping(node, location)
         if isinstance(node, SequenceNode):
-            items = cast("list[Node]", node.value)
+            items = cast("list[Node]", cast("Any", node).value)
             return [self.build(item, (*location, index)) for index, item in enumerate(items)]
         return self._scalar(cast("ScalarNode", node), location)
 
     def _mapping(self, node: MappingNode, location: Location) -> dict[str, Any]:
         out: dict[str, Any] = {}
-        for key_node, value_node in cast("list[tuple[Node, Node]]", node.value):
-            key = key_node.value if isinstance(key_node, ScalarNode) else None
-            if not isinstance(key, str) or str(key_node.tag) != f"{_TAG}str":
+        for key_node, value_node in cast("list[tuple[Node, Node]]", cast("Any", node).value):
+            key = cast("Any", key_node).value if isinstance(key_node, ScalarNode) else None
+            if not isinstance(key, str) or _tag(key_node) != "str":
                 self._fault(key_node, location, "keys are plain strings; quote this one")
                 continue
             place = (*location, key)
@@ -96,11 +100,12 @@ class _Builder:
         return out
 
     def _scalar(self, node: ScalarNode, location: Location) -> Any:
-        text = str(node.value)
-        tag = str(node.tag).removeprefix(_TAG)
+        text = str(cast("Any", node).value)
+        tag = _tag(node)
         try:
             match tag:
                 case "str" | "timestamp":
+                    text.encode()  # A lone surrogate, written as an escape, is no text.
                     return text
                 case "null":
                     return None
@@ -141,9 +146,10 @@ def _yaml_fault(error: Exception) -> Fault:
     line = None
     message = "malformed YAML"
     if isinstance(error, MarkedYAMLError):
-        mark = cast("Any", error.problem_mark or error.context_mark)
+        marked = cast("Any", error)
+        mark = marked.problem_mark or marked.context_mark
         line = None if mark is None else int(mark.line) + 1
-        reason = " ".join(str(p) for p in (error.context, error.problem) if p)
+        reason = " ".join(str(text) for text in (marked.context, marked.problem) if text)
         message = f"malformed YAML: {reason}" if reason else message
     elif isinstance(error, RecursionError):
         message = "malformed YAML: nested too deeply"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any, cast
 
 from sluice_policy import allowed
 from sluice_policy.allowed import ANY, BOOL, NUMBER, OTHER, TEXT, TIME
 from sluice_policy.fragments import Column, Fragment, joined, literal_text, quoted, separated
+from sluice_policy.nodes import WORDS, RefusedError, kind_of, read_type, strings, value_of
 
 ITEMS_MAX = 256
 """Items of one IN list or array."""
@@ -16,7 +16,6 @@ ITEMS_MAX = 256
 NODES_MAX = 4000
 """Size of what is emitted: rewriting IN, BETWEEN and CASE repeats an operand."""
 
-_NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?")
 _SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 
 _BOOLEAN_TESTS = ("TRUE", "NOT TRUE", "FALSE", "NOT FALSE", "UNKNOWN", "NOT UNKNOWN")
@@ -29,72 +28,24 @@ _VALUE_FUNCTIONS = {
     "SVFOP_SESSION_USER": ("SESSION_USER", TEXT),
 }
 
-_SELECT_PARTS = (
-    "targetList",
-    "fromClause",
-    "whereClause",
-    "groupDistinct",
-    "limitOption",
-    "op",
-    "all",
-)
 
-
-class RefusedError(Exception):
-    """The expression uses what it may not; the text says what, for the policy's author."""
-
-
-def _kind(node: Any) -> str:
-    return type(node).__name__
-
-
-def _strings(names: Any) -> list[str]:
-    return [str(name.sval) for name in cast("tuple[Any, ...]", names)]
-
-
-def value_of(node: Any) -> object:
-    """The Python value of a literal; a special object when it is none."""
-    if _kind(node) != "A_Const":
-        return _NO_VALUE
-    if node.isnull:
-        return None
-    match _kind(node.val):
-        case "Integer":
-            return int(node.val.ival)
-        case "Float":
-            text = str(node.val.fval)
-            return float(text) if _NUMBER.fullmatch(text.lstrip("-")) else _NO_VALUE
-        case "Boolean":
-            return bool(node.val.boolval)
-        case "String":
-            return str(node.val.sval)
-        case _:
-            return _NO_VALUE
-
-
-_NO_VALUE = object()
-
-
-class Emitter:
+class ScalarEmitter:
     """Emits one expression.
 
     Args:
-        tables: Says why a sub-select may not read a table; None: no sub-selects at all.
         stable: Whether stable functions may be used; without it only immutable ones.
-        scope: The alias whose columns unqualified names are, inside a sub-select.
+        scope: The alias whose columns unqualified names are, inside a sub-select, and the other
+            names by which the expression may call it.
     """
 
     def __init__(
         self,
         *,
-        tables: Callable[[str], str | None] | None,
         stable: bool,
         scope: tuple[str, frozenset[str]] | None = None,
     ) -> None:
-        self._tables = tables
         self._stable = stable
         self._scope = scope
-        self._subselects = 0
 
     def emit(self, node: Any) -> Fragment:
         """Write one node anew.
@@ -102,9 +53,9 @@ class Emitter:
         Raises:
             RefusedError: It, or something in it, is not allowed.
         """
-        method = getattr(self, f"_emit_{_kind(node)}", None)
+        method = getattr(self, f"_emit_{kind_of(node)}", None)
         if method is None:
-            raise RefusedError(f"{_WORDS.get(_kind(node), _kind(node))} cannot be used here")
+            raise RefusedError(f"{WORDS.get(kind_of(node), kind_of(node))} cannot be used here")
         fragment = cast("Fragment", method(node))
         if fragment.nodes > NODES_MAX:
             raise RefusedError("too large when written out; shorten lists and repeated operands")
@@ -128,9 +79,9 @@ class Emitter:
 
     def _emit_ColumnRef(self, node: Any) -> Fragment:  # noqa: N802
         fields = cast("tuple[Any, ...]", node.fields)
-        if any(_kind(field) != "String" for field in fields):
+        if any(kind_of(field) != "String" for field in fields):
             raise RefusedError("* is no single value")
-        names = _strings(fields)
+        names = strings(fields)
         name = names[-1]
         if name in allowed.SYSTEM_COLUMNS:
             raise RefusedError(f"the system column {name} cannot be used")
@@ -157,7 +108,7 @@ class Emitter:
     # --- logic
 
     def _emit_BoolExpr(self, node: Any) -> Fragment:  # noqa: N802
-        items = [self._condition(arg) for arg in cast("tuple[Any, ...]", node.args)]
+        items = [self.condition(arg) for arg in cast("tuple[Any, ...]", node.args)]
         match str(node.boolop.name):
             case "NOT_EXPR":
                 return joined("(NOT ", items[0], ")", gives=BOOL)
@@ -166,7 +117,8 @@ class Emitter:
             case _:
                 return joined("(", *separated(items, " OR "), ")", gives=BOOL)
 
-    def _condition(self, node: Any) -> Fragment:
+    def condition(self, node: Any) -> Fragment:
+        """Write a node that must be a condition."""
         fragment = self.emit(node)
         if fragment.gives not in (BOOL, ANY):
             raise RefusedError("AND, OR, NOT and WHEN take conditions, not values")
@@ -178,7 +130,7 @@ class Emitter:
 
     def _emit_BooleanTest(self, node: Any) -> Fragment:  # noqa: N802
         word = _BOOLEAN_TESTS[int(node.booltesttype)]
-        return joined("(", self._condition(node.arg), f" IS {word})", gives=BOOL)
+        return joined("(", self.condition(node.arg), f" IS {word})", gives=BOOL)
 
     def _emit_CaseExpr(self, node: Any) -> Fragment:  # noqa: N802
         # CASE x WHEN y looks = up along the search path; CASE WHEN x = y is the same, qualified.
@@ -186,16 +138,18 @@ class Emitter:
         pieces: list[str | Fragment] = ["(CASE"]
         results: list[Fragment] = []
         for when in cast("tuple[Any, ...]", node.args):
-            if subject is None:
-                test = self._condition(when.expr)
-            else:
-                test = self._binary("=", subject, self.emit(when.expr))
+            test = self._case_test(subject, when.expr)
             results.append(self.emit(when.result))
             pieces += [" WHEN ", test, " THEN ", results[-1]]
         if node.defresult is not None:
             results.append(self.emit(node.defresult))
             pieces += [" ELSE ", results[-1]]
         return joined(*pieces, " END)", gives=_common(results))
+
+    def _case_test(self, subject: Fragment | None, node: Any) -> Fragment:
+        if subject is None:
+            return self.condition(node)
+        return self._binary("=", subject, self.emit(node))
 
     def _emit_CoalesceExpr(self, node: Any) -> Fragment:  # noqa: N802
         items = [self.emit(arg) for arg in cast("tuple[Any, ...]", node.args)]
@@ -230,7 +184,7 @@ class Emitter:
                 raise RefusedError(f"{kind.replace('_', ' ')} cannot be used here")
 
     def _operator(self, names: Any) -> str:
-        words = _strings(names)
+        words = strings(names)
         symbol = words[-1]
         if len(words) > 1 and words[:-1] != ["pg_catalog"]:
             raise RefusedError(f"the operator {'.'.join(words)} is not PostgreSQL's own")
@@ -286,7 +240,7 @@ class Emitter:
 
     def _in(self, node: Any) -> Fragment:
         left = self.emit(node.lexpr)
-        negated = _strings(node.name)[-1] == "<>"
+        negated = strings(node.name)[-1] == "<>"
         items = cast("tuple[Any, ...]", node.rexpr)
         if len(items) > ITEMS_MAX:
             raise RefusedError(f"a list of more than {ITEMS_MAX} items; use a table")
@@ -300,7 +254,7 @@ class Emitter:
             raise RefusedError("ANY goes with = alone")
         left = self.emit(node.lexpr)
         right: Any = node.rexpr
-        if _kind(right) == "SubLink" and str(right.subLinkType.name) == "ARRAY_SUBLINK":
+        if kind_of(right) == "SubLink" and str(right.subLinkType.name) == "ARRAY_SUBLINK":
             return self._membership(left, right.subselect)
         return joined(
             "(", left, " OPERATOR(pg_catalog.=) ANY (", self.emit(right), "))", gives=BOOL
@@ -316,7 +270,7 @@ class Emitter:
     # --- functions and casts
 
     def _emit_FuncCall(self, node: Any) -> Fragment:  # noqa: N802
-        words = _strings(node.funcname)
+        words = strings(node.funcname)
         name = words[-1]
         if len(words) > 1 and words[:-1] != ["pg_catalog"]:
             raise RefusedError(f"the function {'.'.join(words)} is not PostgreSQL's own")
@@ -325,7 +279,7 @@ class Emitter:
             or node.agg_order or node.agg_filter or node.over
         )  # fmt: skip
         arguments = cast("tuple[Any, ...]", node.args or ())
-        if not plain or any(_kind(argument) == "NamedArgExpr" for argument in arguments):
+        if not plain or any(kind_of(argument) == "NamedArgExpr" for argument in arguments):
             raise RefusedError(f"{name}: aggregates, windows and named arguments cannot be used")
         if name == allowed.SETTING:
             return self._setting(arguments)
@@ -373,92 +327,22 @@ class Emitter:
             raise RefusedError(f"{what} is not immutable; a mask's value depends on its row alone")
 
     def _emit_TypeCast(self, node: Any) -> Fragment:  # noqa: N802
-        text, gives = _type(node.typeName)
+        text, gives = read_type(node.typeName)
         value = self.emit(node.arg)
         if not value.constant and (value.gives != gives or gives not in (TEXT, NUMBER)):
             raise RefusedError(
                 f"a value of the row cannot be cast to {text.removeprefix('pg_catalog.')}: for some "
                 "values the cast may fail and show them, or follow session settings; cast the other side"
             )
-        if value.constant and not value.literal and not self._stable:
-            raise RefusedError("a mask's expression casts literals alone")
+        if value.constant and value.gives == TIME:
+            raise RefusedError("a time cannot be cast: the result follows the session's TimeZone")
         pieces = ("(", value, f")::{text}") if value.literal else (value, f"::{text}")
         return joined("(", *pieces, ")", gives=gives)
 
-    # --- sub-selects
-
-    def _emit_SubLink(self, node: Any) -> Fragment:  # noqa: N802
-        kind = str(node.subLinkType.name)
-        if kind == "EXPR_SUBLINK":
-            return self._scalar(node.subselect)
-        if kind != "ANY_SUBLINK" or (node.operName and _strings(node.operName)[-1] != "="):
-            raise RefusedError(
-                "sub-selects are written: column IN (SELECT column FROM schema.table …)"
-            )
-        if node.operName:
-            self._operator(node.operName)
-        return self._membership(self.emit(node.testexpr), node.subselect)
-
-    def _scalar(self, select: Any) -> Fragment:
-        """``(SELECT current_setting('…'))``: the form that is emitted, also accepted."""
-        targets = cast("tuple[Any, ...]", getattr(select, "targetList", None) or ())
-        only = self._parts_of(select) == {"targetList"} and len(targets) == 1
-        call: Any = targets[0].val if only else None
-        if _kind(call) != "FuncCall" or _strings(call.funcname)[-1] != allowed.SETTING:
-            raise RefusedError(
-                "sub-selects are written: column IN (SELECT column FROM schema.table …)"
-            )
-        return self.emit(call)
-
-    def _parts_of(self, select: Any) -> set[str]:
-        if _kind(select) != "SelectStmt" or int(select.op) != 0 or int(select.limitOption) != 0:
-            return {"?"}
-        names = cast("dict[str, Any]", select.__slots__)
-        return {name for name in names if getattr(select, name) not in (None, (), False, 0)}
+    # --- sub-selects, in subselects.py
 
     def _membership(self, left: Fragment, select: Any) -> Fragment:
-        if self._tables is None:
-            raise RefusedError("a mask's expression has no sub-select: it sees its own row alone")
-        if self._scope is not None:
-            raise RefusedError("a sub-select inside a sub-select cannot be used")
-        if unknown := self._parts_of(select) - set(_SELECT_PARTS):
-            raise RefusedError(f"a sub-select has SELECT, FROM and WHERE alone, not {min(unknown)}")
-        targets = cast("tuple[Any, ...]", select.targetList or ())
-        origins = cast("tuple[Any, ...]", select.fromClause or ())
-        if len(targets) != 1 or len(origins) != 1 or _kind(targets[0].val) != "ColumnRef":
-            raise RefusedError("a sub-select reads one column of one table")
-        self._subselects += 1
-        table, qualifiers = self._table(origins[0])
-        alias = f"f{self._subselects}"
-        inner = Emitter(tables=self._tables, stable=self._stable, scope=(alias, qualifiers))
-        pieces: list[str | Fragment] = [
-            "(", left, " OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT ",
-            inner.emit(targets[0].val), f" FROM {table} {alias}",
-        ]  # fmt: skip
-        if select.whereClause is not None:
-            pieces += [" WHERE ", inner._condition(select.whereClause)]  # noqa: SLF001
-        return joined(*pieces, ")))", gives=BOOL)
-
-    def _table(self, origin: Any) -> tuple[str, frozenset[str]]:
-        if _kind(origin) != "RangeVar" or origin.catalogname or not origin.inh:
-            raise RefusedError("a sub-select reads one plain table of this database")
-        if not origin.schemaname:
-            raise RefusedError(
-                f"write schema.{origin.relname}: names are not searched along a path"
-            )
-        schema, name = str(origin.schemaname), str(origin.relname)
-        full = f"{schema}.{name}"
-        if schema.startswith(allowed.HIDDEN_SCHEMAS):
-            raise RefusedError(f"a sub-select cannot read {full}")
-        assert self._tables is not None  # noqa: S101
-        if reason := self._tables(full):
-            raise RefusedError(reason)
-        qualifiers = frozenset({name, full})
-        if origin.alias is not None:
-            if origin.alias.colnames:
-                raise RefusedError("the sub-select's table has no list of column names")
-            qualifiers = frozenset({str(origin.alias.aliasname)})
-        return f"{quoted(schema)}.{quoted(name)}", qualifiers
+        raise NotImplementedError
 
 
 def _common(items: list[Fragment]) -> str:
@@ -474,36 +358,3 @@ def _common(items: list[Fragment]) -> str:
 
 def _like_word(symbol: str) -> str:
     return "ILIKE" if symbol.endswith("*") else "LIKE"
-
-
-def _type(node: Any) -> tuple[str, str]:
-    """Qualified text of a type, and what class of values it has."""
-    words = _strings(node.names)
-    name = words[-1]
-    if len(words) > 1 and words[:-1] != ["pg_catalog"]:
-        raise RefusedError(f"the type {'.'.join(words)} is not PostgreSQL's own")
-    if node.setof or node.pct_type or name not in allowed.TYPES:
-        raise RefusedError(f"the type {name} is not on the list of allowed ones")
-    modifiers = [value_of(modifier) for modifier in cast("tuple[Any, ...]", node.typmods or ())]
-    numbers = [m for m in modifiers if isinstance(m, int) and not isinstance(m, bool)]
-    if len(numbers) != len(modifiers) or len(numbers) > allowed.TYPMODS.get(name, 0):
-        raise RefusedError(f"the type {name} cannot be given these modifiers")
-    text = f"pg_catalog.{name}"
-    if numbers:
-        text += f"({', '.join(map(str, numbers))})"
-    bounds = cast("tuple[Any, ...]", node.arrayBounds or ())
-    if len(bounds) > 1:
-        raise RefusedError("arrays have one dimension here")
-    return (f"{text}[]", OTHER) if bounds else (text, allowed.TYPES[name])
-
-
-_WORDS = {
-    "ParamRef": "a parameter",
-    "A_Indirection": "a subscript or field",
-    "RowExpr": "a row",
-    "CollateClause": "COLLATE",
-    "XmlExpr": "XML",
-    "SetToDefault": "DEFAULT",
-    "GroupingFunc": "GROUPING",
-    "NoneType": "nothing",
-}

@@ -12,11 +12,12 @@ from typing import Any, cast
 
 import pglast
 import pglast.parser
-from sluice_crds.masks import EXPRESSION_CHARS_MAX
 
+from sluice_crds.masks import EXPRESSION_CHARS_MAX
 from sluice_policy.allowed import BOOL, NUMBER, TEXT
-from sluice_policy.emitter import Emitter, RefusedError
 from sluice_policy.fragments import Fragment
+from sluice_policy.nodes import RefusedError
+from sluice_policy.subselects import Emitter
 
 TOKENS_MAX = 1000
 """Tokens of one expression; with NESTING_MAX it keeps recursion shallow."""

@@ -13,7 +13,7 @@ class SigningKey:
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         if not isinstance(key.curve, ec.SECP256R1):
-            raise ValueError(f"bundles are signed with a P-256 key, not {key.curve.name}")
+            raise ValueError(f"bundles are signed with a P-256 key, not {key.curve.name}")  # noqa: TRY004
         self._key = key
 
     @classmethod

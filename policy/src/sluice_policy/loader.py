@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from sluice_crds import DataClassification
-
 from sluice_policy.documents import FILE_BYTES_MAX, Document, read_documents
 from sluice_policy.problems import Problem, field_path
 from sluice_policy.resources import Resource, parse_resource
@@ -96,14 +96,15 @@ def _resource(document: Document, file: str, namespace: str) -> Resource | list[
 
 def _names(document: Document, namespace: str) -> tuple[str, str]:
     """Kind and ``namespace/name`` of a document, as far as they can be made out."""
-    value = document.value
-    if not isinstance(value, dict):
+    anything: object = document.value
+    if not isinstance(anything, dict):
         return "", ""
-    kind = value.get("kind")
-    metadata = value.get("metadata")
+    value = cast("dict[str, object]", anything)
+    kind, metadata = value.get("kind"), value.get("metadata")
     name, home = None, None
     if isinstance(metadata, dict):
-        name, home = metadata.get("name"), metadata.get("namespace")
+        fields = cast("dict[str, object]", metadata)
+        name, home = fields.get("name"), fields.get("namespace")
     if not isinstance(kind, str) or not isinstance(name, str):
         return "", ""
     return kind, f"{home if isinstance(home, str) else namespace}/{name}"
@@ -126,7 +127,7 @@ def load_directory(path: Path | str, *, namespace: str = "default") -> Loaded:
     problems: list[Problem] = []
     kept: dict[tuple[str, str], Resource] = {}
     count = 0
-    for count, file in enumerate(_policy_files(directory), start=1):  # noqa: B007
+    for count, file in enumerate(_policy_files(directory), start=1):
         if count > FILES_MAX:
             problems.append(Problem(file=str(path), message=f"more than {FILES_MAX} files"))
             break

@@ -10,7 +10,6 @@ from typing import Any
 from sluice_crds import DatabaseAccessPolicy
 from sluice_crds.hours import parse_hours
 from sluice_crds.policies import Rule, Subject, When, WorkloadSelector
-
 from sluice_policy.databases import Database
 from sluice_policy.expressions import Refusal, compile_filter, compile_mask
 from sluice_policy.problems import Problem

@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from pydantic import ValidationError
-from sluice_crds import API_VERSION, DataClassification, DatabaseAccessPolicy
-from sluice_crds.manifests import manifest
 
+from sluice_crds import API_VERSION, DatabaseAccessPolicy, DataClassification
+from sluice_crds.manifests import manifest
 from sluice_policy.problems import Problem, field_path
 
 Model = DataClassification | DatabaseAccessPolicy
 Location = tuple[str | int, ...]
 
-KINDS: Mapping[str, type[DataClassification] | type[DatabaseAccessPolicy]] = {
+KINDS: Mapping[str, type[DataClassification | DatabaseAccessPolicy]] = {
     "DataClassification": DataClassification,
     "DatabaseAccessPolicy": DatabaseAccessPolicy,
 }

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sluice_crds import DataClassification, DatabaseAccessPolicy
-
+from sluice_crds import DatabaseAccessPolicy, DataClassification
 from sluice_policy.problems import Problem
 from sluice_policy.resources import Location, Resource
 
