@@ -8,46 +8,12 @@ from typing import Any, Final
 
 from sluice_proxy.databases import Database
 from sluice_proxy.decisions import Level, SessionDecision
+from sluice_proxy.facts.settings import settings_allowed
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
 ANY_DATABASE: Final = ""
 """Name of a listener that serves every database of the sidecar; others are named after their one database."""
 
-SETTINGS: Final = frozenset(
-    {
-        "application_name",
-        "bytea_output",
-        "client_encoding",
-        "client_min_messages",
-        "datestyle",
-        "default_transaction_deferrable",
-        "default_transaction_isolation",
-        "default_transaction_read_only",
-        "extra_float_digits",
-        "geqo",
-        "idle_in_transaction_session_timeout",
-        "idle_session_timeout",
-        "intervalstyle",
-        "jit",
-        "lock_timeout",
-        "search_path",
-        "standard_conforming_strings",
-        "statement_timeout",
-        "tcp_keepalives_count",
-        "tcp_keepalives_idle",
-        "tcp_keepalives_interval",
-        "timezone",
-        "work_mem",
-    }
-)
-"""Settings that a governed session may start with: they change neither how statements are read nor what they reveal."""
-
-_VALUES: Final[Mapping[str, frozenset[str]]] = {
-    "client_encoding": frozenset({"utf8", "unicode"}),
-    "standard_conforming_strings": frozenset({"on", "true", "yes", "1"}),
-    # Below notice the server describes its own work (sorts, plans), which tells of hidden rows.
-    "client_min_messages": frozenset({"notice", "warning", "error"}),
-}
 _CUSTOM: Final = re.compile(r"app\.[a-z_][a-z0-9_]*\Z")
 _IDENTITY: Final = frozenset({"user", "database", "options", "replication"})
 _OPTION: Final = re.compile(r"(?:-c|--)\s*([A-Za-z0-9_.\-]+)=(.*)\Z", re.DOTALL)
@@ -163,22 +129,15 @@ def parse_options(text: str) -> list[tuple[str, str]]:
 
 
 def _check_setting(name: str, value: str) -> None:
-    folded = name.lower()
-    if folded not in SETTINGS and not _CUSTOM.match(folded):
+    if _CUSTOM.match(name.lower()):
+        return
+    problem = settings_allowed(name, value)
+    if problem is not None:
         raise ClientError(
             ErrorReport(
                 sqlstate=SqlState.FEATURE_NOT_SUPPORTED,
-                message=f'the setting "{name[:63]}" is not allowed in a governed session',
-                detail="It is not known to leave unchanged how statements are read and what they reveal.",
-                hint="Leave it out of the connection's parameters.",
-            )
-        )
-    allowed = _VALUES.get(folded)
-    if allowed is not None and re.sub(r"[^a-z0-9]", "", value.lower()) not in allowed:
-        raise ClientError(
-            ErrorReport(
-                sqlstate=SqlState.FEATURE_NOT_SUPPORTED,
-                message=f'the setting "{name}" must be one of {", ".join(sorted(allowed))} in a governed session',
-                hint=f"Change {name} in the connection's parameters.",
+                message=f'the setting "{name[:63]}" is not allowed in the startup of a governed session',
+                detail=f"{problem[0].upper()}{problem[1:]}.",
+                hint="Leave it out of the connection's parameters, or give the value that is allowed.",
             )
         )

@@ -20,6 +20,7 @@ log = structlog.get_logger(__name__)
 CATALOG_AGE_MAX_S: Final = 15.0
 """Catalogs are looked at twice a second; without a look for so long the snapshot is not trusted any more."""
 CATALOG_WAIT_S: Final = 5.0
+RESTART_DELAY_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,6 @@ class _Watched:
     database: Database
     watch: CatalogWatch | None = None
     task: asyncio.Task[None] | None = None
-    problem_logged: str | None = None
 
 
 class Databases:
@@ -84,14 +84,13 @@ class Databases:
         if database.catalog_dsn is not None:
 
             def changed(catalog: Catalog, name: str = database.name) -> None:
-                log.info(
-                    "catalog read", **{keys.DATABASE: name, keys.CATALOG_VERSION: catalog.version}
-                )
                 for callback in self._on_catalog:
                     callback(name, catalog)
 
             watched.watch = CatalogWatch(CatalogReader(database.catalog_dsn), on_change=changed)
-            watched.task = asyncio.create_task(watched.watch.run(), name=f"catalog-{database.name}")
+            watched.task = asyncio.create_task(
+                _follow(watched.watch, database.name), name=f"catalog-{database.name}"
+            )
         return watched
 
     def _retire(self, watched: _Watched) -> None:
@@ -115,12 +114,15 @@ class Databases:
             return
         with contextlib.suppress(CatalogError, TimeoutError):
             async with asyncio.timeout(CATALOG_WAIT_S):
-                await watch.refresh_now()
+                await watch.refresh()
 
     def catalog(self, database: Database) -> Catalog | None:
         """Return the last snapshot, however old."""
         watch = self._watch(database)
-        return None if watch is None else watch.catalog
+        if watch is None or watch.catalog is None:
+            return None
+        # Another database's catalog is none.
+        return watch.catalog if watch.catalog.database == database.database_name else None
 
     def catalog_problem(self, database: Database) -> str | None:
         """Return why the catalog cannot be relied on now, as a clause; None when it can."""
@@ -128,12 +130,17 @@ class Databases:
             return "no catalog role was given for it (--catalog, or SLUICE_CATALOG_DSN)"
         watch = self._watch(database)
         if watch is None or watch.catalog is None:
-            error = None if watch is None else watch.error
-            return f"its catalog could not be read{': ' + error if error else ' yet'}"
+            reason = None if watch is None else watch.problem
+            return f"its catalog could not be read{': ' + reason if reason else ' yet'}"
+        if watch.catalog.database != database.database_name:
+            return (
+                f'its catalog role is connected to database "{watch.catalog.database}" '
+                f'and not to "{database.database_name}"'
+            )
         if watch.age_s > self._catalog_age_max_s:
             return (
                 f"its catalog was last read {watch.age_s:.0f} s ago, the bound is "
-                f"{self._catalog_age_max_s:g} s{': ' + watch.error if watch.error else ''}"
+                f"{self._catalog_age_max_s:g} s{': ' + watch.problem if watch.problem else ''}"
             )
         return None
 
@@ -159,3 +166,20 @@ class Databases:
     def _watch(self, database: Database) -> CatalogWatch | None:
         watched = self._watched.get(database.name)
         return None if watched is None else watched.watch
+
+
+async def _follow(watch: CatalogWatch, name: str) -> None:
+    """Keep a catalog fresh until cancelled, whatever happens."""
+    try:
+        while True:
+            try:
+                await watch.run()
+            except Exception as error:
+                # The snapshot ages meanwhile, and what depends on it is refused.
+                log.exception(
+                    "catalog watch failed",
+                    **{keys.DATABASE: name, keys.ERROR_TYPE: type(error).__name__},
+                )
+            await asyncio.sleep(RESTART_DELAY_S)
+    finally:
+        await watch.stop()

@@ -72,6 +72,7 @@ class Sidecar:
         self._sessions: Sessions | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
+        self._failed: dict[str, str] = {}
         self.addresses: list[str] = []
         """Where clients connect, as bound."""
         self.health_address: str | None = None
@@ -198,7 +199,17 @@ class Sidecar:
                 ) from error
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.create_task(work, name=name))
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._task_ended)
+        self._tasks.append(task)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        """Show a part that ended by itself: none of them should."""
+        if task.cancelled() or self._draining:
+            return
+        error = task.exception()
+        self._failed[task.get_name()] = f"ended by {type(error).__name__}: {error}"
+        log.error("part ended", **{keys.PART: task.get_name(), keys.ERROR: str(error)})
 
     async def stop(self) -> int:
         """Close the listeners, let sessions end, then end everything else.
@@ -227,9 +238,14 @@ class Sidecar:
         log.info("stopped", **{keys.SESSIONS_CUT: cut})
         return cut
 
+    def cut(self) -> None:
+        """End sessions that are still live without waiting for them."""
+        if self._plane is not None:
+            self._plane.stop()
+
     def not_ready(self) -> Mapping[str, str]:
         """Return what is missing, by part; empty when ready."""
-        reasons: dict[str, str] = {}
+        reasons = dict(self._failed)
         bundles, opa = self._policy.bundles, self._policy.opa
         if bundles.in_force is None:
             reasons["bundle"] = bundles.activation_error or bundles.refusal or "no bundle yet"
@@ -271,4 +287,3 @@ class Sidecar:
         yield ("opa_restarts", "Times OPA was started again.", self._policy.opa.restarts)
         errors = self._judge.errors if self._judge is not None else 0
         yield ("judge_errors", "Statements refused for an internal error.", errors)
-
