@@ -27,11 +27,12 @@ class ColumnType:
     base_oid: int
     """Of the type below all domains."""
     base_sql: str
-    """Base type with typmod, fully qualified, to be put behind ``::`` (``pg_catalog.varchar(255)``, ``public.user_status``)."""
+    """Base type with typmod, qualified, to be put behind ``::`` (``pg_catalog.varchar(255)``)."""
     base_name: str
     """``schema.typname`` of the base type, unquoted; arrays have their element's name in ``element``."""
     category: str
-    """``pg_type.typcategory`` of the base type (S string, N numeric, D date/time, B boolean, E enum, A array, C composite, R range, U user …)."""
+    """``pg_type.typcategory`` of the base type (S string, N number, D date, B boolean, E enum, A array,
+    C composite, R range, U other …)."""
     element: str | None
     """``schema.typname`` of an array's element type, else None."""
     collation: str | None
@@ -88,7 +89,8 @@ class Coupling:
     """A column of a constraint, index or generated column that ties it to other columns of its row (SQL.md §8)."""
 
     kind: str
-    """"key" (unique, exclusion, foreign key; own or referencing) or "row_value" (CHECK, generated, expression or multi-column index, predicate)."""
+    """"key" (unique, exclusion, foreign key; own or referencing) or "row_value" (CHECK, generated, expression or
+    multi-column index, predicate)."""
     columns: frozenset[str]
     """All columns of this relation that take part."""
 
@@ -156,7 +158,7 @@ class Catalog:
     functions: Mapping[str, tuple[Function, ...]]
     """Functions outside pg_catalog and information_schema, by bare name."""
     operators: Mapping[str, frozenset[str]]
-    """Schemas other than pg_catalog that have an operator of this name."""
+    """Schemas other than pg_catalog that have an operator of this name which no extension owns."""
     types: Mapping[str, frozenset[str]]
     """Schemas other than pg_catalog that have a type of this name (row types of tables included)."""
     schemas: frozenset[str]

@@ -185,5 +185,8 @@ WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^p
 OPERATORS = """
 SELECT o.oprname::text AS name, n.nspname::text AS schema
 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
-WHERE n.nspname <> 'pg_catalog' GROUP BY 1, 2
+WHERE n.nspname <> 'pg_catalog' AND NOT EXISTS (
+  SELECT FROM pg_catalog.pg_depend d
+  WHERE d.classid = 2617 AND d.objid = o.oid AND d.deptype = 'e')
+GROUP BY 1, 2
 """
