@@ -121,13 +121,21 @@ def _readable(installation: Installation, user: str | None) -> Path:
     )
     if probe is not None and probe.returncode == 0:
         return installation.bin
-    root = installation.bin.parent
+    # Its libraries are found relative to the package: site-packages/NAME/…/bin and site-packages/NAME.libs.
+    package = installation.bin.parent.parent
     copy = Path(tempfile.gettempdir()) / f"sluice-postgresql-{installation.major}"
-    if not (copy / "complete").exists():
+    if copy.exists() and copy.stat().st_uid != os.geteuid():
+        raise PostgresError(f"{copy} belongs to somebody else; remove it")
+    complete = copy / "complete"
+    if not complete.exists() or complete.read_text() != str(package):
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(root, copy, symlinks=True)
-        (copy / "complete").touch()
-    return copy / "bin"
+        copy.mkdir(mode=0o755)
+        for folder in (installation.bin.parent, package.with_name(f"{package.name}.libs")):
+            target = copy / folder.relative_to(package.parent)
+            if folder.exists():
+                shutil.copytree(folder, target, symlinks=True)
+        complete.write_text(str(package))
+    return copy / installation.bin.relative_to(package.parent)
 
 
 def _reachable(path: Path, user: str) -> bool:
