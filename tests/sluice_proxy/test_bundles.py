@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import hmac
 import json
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -37,9 +38,7 @@ def check(making, raw: bytes, reason: str) -> None:
 
 
 def test_signed_bundle_is_taken(making):
-    bundle = verify_bundle(
-        making.signer.bundle(7), keys=making.signer.keys, profile=making.profile
-    )
+    bundle = verify_bundle(making.signer.bundle(7), keys=making.signer.keys, profile=making.profile)
     assert bundle.sequence == 7
     assert bundle.max_policy_age_s == 86400
 
@@ -74,8 +73,6 @@ def test_hs256_with_the_public_key_as_secret_is_refused(making):
         jwt.utils.base64url_encode(json.dumps(part).encode()).decode()
         for part in (head, {"files": listed})
     )
-    import hmac  # noqa: PLC0415
-
     mac = hmac.new(making.signer.public_pem.encode(), signing.encode(), hashlib.sha256).digest()
     token = f"{signing}.{jwt.utils.base64url_encode(mac).decode()}"
     check(making, making.archive(contents | making.signatures(token)), "does not hold")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 
-from sluice_cli import audit, bundle_commands, run_command, sql_commands
+from sluice_cli import audit, bundle_options, run_options, sql_commands
 from sluice_cli.exits import Exit, UsageError
 
 
@@ -20,8 +20,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"sluice {version('sluice-cli')}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    run_command.add_parser(commands)
-    bundle_commands.add_parsers(commands)
+    run_options.add_parser(commands)
+    bundle_options.add_parsers(commands)
     sql_commands.add_parser(commands)
     audit.add_parser(commands)
     return top

@@ -8,48 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from sluice_cli.exits import Exit, UsageError
-from sluice_cli.policies import Loading, add_identity_arguments, identity, load
+from sluice_cli.policies import Loading, identity, load
 from sluice_policy import SigningKey, bundle
 
-MAX_POLICY_AGE_S = 24 * 3600.0
+MAX_POLICY_AGE_S = 24 * 3600
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``compile`` and ``validate``."""
-    compiling = commands.add_parser(
-        "compile",
-        help="write the signed bundle of a folder of policies",
-        description="Compile a folder of DataClassification and DatabaseAccessPolicy files for one workload "
-        "and write the signed bundle.",
-    )
-    compiling.add_argument("directory", metavar="DIR", type=Path, help="folder of YAML files")
-    compiling.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, required=True, help="bundle to write (tar.gz)"
-    )
-    compiling.add_argument(
-        "--key",
-        metavar="FILE",
-        type=Path,
-        help="private key (PEM, EC P-256) to sign with; default: one made for this bundle, whose public half is "
-        "written beside it as FILE.pem",
-    )
-    compiling.add_argument(
-        "--sequence", metavar="N", type=int, default=1, help="number of the bundle (default 1)"
-    )
-    add_identity_arguments(compiling)
-    compiling.set_defaults(handler=_compile)
-
-    validating = commands.add_parser(
-        "validate",
-        help="say what is wrong with a folder of policies",
-        description="Check every file of a folder and print every problem: file:line: resource: field: message.",
-    )
-    validating.add_argument("directory", metavar="DIR", type=Path, help="folder of YAML files")
-    add_identity_arguments(validating)
-    validating.set_defaults(handler=_validate)
-
-
-def _compile(arguments: argparse.Namespace) -> int:
+def compile_folder(arguments: argparse.Namespace) -> int:
+    """Write a signed bundle."""
     loading = _load(arguments)
     if loading.errors or loading.compiled is None:
         return Exit.PROBLEMS
@@ -58,7 +24,7 @@ def _compile(arguments: argparse.Namespace) -> int:
         loading.compiled,
         sequence=arguments.sequence,
         issued_at=datetime.now(UTC),
-        profile_id=identity(arguments).profile,
+        profile_id=identity(arguments).id,
         max_policy_age_s=MAX_POLICY_AGE_S,
         key=key,
     )
@@ -73,7 +39,8 @@ def _compile(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _validate(arguments: argparse.Namespace) -> int:
+def validate_folder(arguments: argparse.Namespace) -> int:
+    """Print every problem of a folder."""
     loading = _load(arguments)
     errors = len(loading.errors)
     if errors:

@@ -15,20 +15,6 @@ _LABEL = re.compile(r"[A-Za-z0-9./_-]+=[A-Za-z0-9._-]*\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """The workload that the options describe."""
-
-    namespace: str
-    service_account: str
-    labels: dict[str, str]
-
-    @property
-    def profile(self) -> str:
-        """Id of the bundles made for it."""
-        return f"{self.namespace}.{self.service_account}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Loading:
     """What a folder came to."""
 
@@ -45,31 +31,7 @@ class Loading:
         return tuple(problem for problem in self.problems if problem.severity == "error")
 
 
-def add_identity_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say who the workload is."""
-    group = parser.add_argument_group("identity of the workload")
-    group.add_argument(
-        "--namespace",
-        metavar="NAME",
-        default="default",
-        help="its namespace, and that of resources without one (default: default)",
-    )
-    group.add_argument(
-        "--service-account",
-        metavar="NAME",
-        default="default",
-        help="its service account (default: default)",
-    )
-    group.add_argument(
-        "--labels",
-        metavar="K=V",
-        action="append",
-        default=[],
-        help="a label of its pod; repeatable, or several joined by commas",
-    )
-
-
-def identity(arguments: argparse.Namespace) -> Identity:
+def identity(arguments: argparse.Namespace) -> Profile:
     """Return the workload that the options describe.
 
     Raises:
@@ -81,12 +43,10 @@ def identity(arguments: argparse.Namespace) -> Identity:
             raise UsageError(f"--labels {item}: a label is written key=value")
         key, _, value = item.partition("=")
         labels[key] = value
-    return Identity(
-        namespace=arguments.namespace, service_account=arguments.service_account, labels=labels
-    )
+    return Profile(arguments.namespace, arguments.service_account, labels)
 
 
-def load(directory: Path, who: Identity) -> Loading:
+def load(directory: Path, who: Profile) -> Loading:
     """Load every file of the folder and compile what holds for the workload.
 
     Raises:
@@ -95,16 +55,9 @@ def load(directory: Path, who: Identity) -> Loading:
     if not directory.is_dir():
         raise UsageError(f"{directory} is no folder that can be read")
     loaded = load_directory(directory, namespace=who.namespace)
-    profile = Profile(
-        namespace=who.namespace, service_account=who.service_account, labels=who.labels
-    )
     problems = list(loaded.problems)
-    compiled = compile_profile(loaded.resources, profile)
+    compiled = compile_profile(loaded.resources, who)
     problems += [problem for problem in compiled.problems if problem not in problems]
-    if not loaded.resources and not problems:
-        problems.append(
-            Problem(file=str(directory), message="the folder holds no resource (*.yaml, *.yml)")
-        )
     classifications = tuple(
         (resource.full_name, resource.model)
         for resource in loaded.resources

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from sluice_cli.exits import UsageError
+from sluice_cli.run_options import DEFAULT_LISTEN
 from sluice_crds import DataClassification
 from sluice_proxy.databases import Database
 from sluice_proxy.settings import Listener
 
-DEFAULT_LISTEN: Final = "127.0.0.1:6432"
 ANY: Final = ""
 """Key of options that name no database."""
 
@@ -93,11 +93,11 @@ def database_options(
     Raises:
         UsageError: One is malformed, or a file cannot be read.
     """
-    listeners = [_keyed("--listen", item) for item in arguments.listen or [DEFAULT_LISTEN]]
+    listeners = [_keyed("--listen", item) for item in _given(arguments.listen) or [DEFAULT_LISTEN]]
     for _, address in listeners:
         _check_address("--listen", address)
     upstreams: dict[str, str] = {}
-    for item in arguments.upstream or []:
+    for item in _given(arguments.upstream):
         key, address = _keyed("--upstream", item)
         _check_address("--upstream", address)
         _put("--upstream", upstreams, key, address)
@@ -120,7 +120,7 @@ def _catalog_dsns(
             if environment.get(variable):
                 dsns[name] = environment[variable]
     from_files: dict[str, str] = {}
-    for item in arguments.catalog or []:
+    for item in _given(arguments.catalog):
         if "://" in item or "password=" in item:
             raise UsageError(
                 "--catalog takes the name of a file that holds the DSN: on the command line everybody could read it"
@@ -180,6 +180,10 @@ def check_environment(environment: Mapping[str, str]) -> None:
         near = difflib.get_close_matches(name, _ENVIRONMENT, n=1)
         hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(_ENVIRONMENT)}"
         raise UsageError(f"unknown environment variable {name}{hint}")
+
+
+def _given(values: list[str] | None) -> list[str]:
+    return values or []
 
 
 def _keyed(option: str, item: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import os
 import shutil
 import signal
@@ -16,9 +17,8 @@ from pathlib import Path
 import structlog
 
 from sluice_cli.exits import Exit, UsageError
-from sluice_cli.policies import Identity, Loading, add_identity_arguments, identity, load
+from sluice_cli.policies import Loading, identity, load
 from sluice_cli.run_arguments import (
-    DEFAULT_LISTEN,
     DatabaseOptions,
     check_environment,
     database_options,
@@ -26,6 +26,7 @@ from sluice_cli.run_arguments import (
     host_port,
 )
 from sluice_cli.standalone import DirectorySource
+from sluice_policy import Profile
 from sluice_proxy import log_keys as keys
 from sluice_proxy import logs
 from sluice_proxy.databases import Databases
@@ -37,74 +38,12 @@ from sluice_proxy.settings import SidecarSettings
 log = structlog.get_logger(__name__)
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add ``run``."""
-    parser = commands.add_parser(
-        "run",
-        help="govern a database: the sidecar without Kubernetes",
-        description="Stand before one or more PostgreSQL databases and enforce a folder of policies. The folder is "
-        "watched: changes are in force at once, a broken file is reported and the last good set stays. "
-        "DATABASE is the name of a DataClassification, with or without its namespace.",
-        epilog="Exit codes: 0 ended on request, 2 usage, 3 policies, 4 OPA, 5 address in use, 6 spool, 70 internal.",
-    )
-    parser.add_argument(
-        "--policies", metavar="DIR", type=Path, required=True, help="folder of YAML files"
-    )
-    parser.add_argument(
-        "--listen",
-        metavar="[DATABASE=]ADDR:PORT|unix:PATH",
-        action="append",
-        help=f"where clients connect; repeatable (default {DEFAULT_LISTEN})",
-    )
-    parser.add_argument(
-        "--upstream",
-        metavar="[DATABASE=]HOST:PORT",
-        action="append",
-        help="where the database is; repeatable (default: as its DataClassification says)",
-    )
-    parser.add_argument(
-        "--catalog",
-        metavar="[DATABASE=]FILE",
-        action="append",
-        help="file with the DSN of the role that reads the catalog; repeatable (or SLUICE_CATALOG_DSN[_DATABASE])",
-    )
-    add_identity_arguments(parser)
-    parser.add_argument(
-        "--health",
-        metavar="ADDR:PORT",
-        help="serve /healthz, /readyz and /metrics there (default: nowhere)",
-    )
-    parser.add_argument(
-        "--spool", metavar="DIR", type=Path, help="audit spool (default: STATE/spool)"
-    )
-    parser.add_argument(
-        "--state",
-        metavar="DIR",
-        type=Path,
-        help="folder for what must outlive a restart (default: ~/.local/state/sluice)",
-    )
-    parser.add_argument(
-        "--opa", metavar="PATH", help="Open Policy Agent (default: SLUICE_OPA, then PATH)"
-    )
-    parser.add_argument(
-        "--max-policy-age",
-        metavar="TIME",
-        default="24h",
-        help="how long a policy holds without being confirmed (default 24h)",
-    )
-    parser.add_argument(
-        "--drain",
-        metavar="TIME",
-        default="30s",
-        help="what live sessions may take at the end (default 30s)",
-    )
-    parser.add_argument(
-        "--log-level", choices=logs.LEVELS, help="default: SLUICE_LOG_LEVEL, then info"
-    )
-    parser.set_defaults(handler=_run)
+def run(arguments: argparse.Namespace) -> int:
+    """Run until a signal; return the exit code.
 
-
-def _run(arguments: argparse.Namespace) -> int:
+    Raises:
+        UsageError: The options or the environment are wrong.
+    """
     check_environment(os.environ)
     level = arguments.log_level or os.environ.get("SLUICE_LOG_LEVEL", "info").lower()
     if level not in logs.LEVELS:
@@ -139,7 +78,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _settings(
-    arguments: argparse.Namespace, who: Identity, options: DatabaseOptions, runtime: Path
+    arguments: argparse.Namespace, who: Profile, options: DatabaseOptions, runtime: Path
 ) -> SidecarSettings:
     state = (arguments.state or _state_home(os.environ)).absolute()
     return SidecarSettings(
@@ -147,14 +86,14 @@ def _settings(
             namespace=who.namespace,
             service_account=who.service_account,
             pod=None,
-            labels=who.labels,
+            labels=dict(who.labels),
             # The options say so and nobody else: that is an assertion.
             assurance="asserted",
         ),
-        profile=who.profile,
+        profile=who.id,
         listeners=options.listening(who.namespace),
         spool_directory=(arguments.spool or state / "spool").absolute(),
-        state_directory=state / "bundles" / who.profile,
+        state_directory=state / "bundles" / who.id,
         runtime_directory=runtime,
         opa_program=find_opa(arguments.opa, os.environ),
         health=None if arguments.health is None else host_port("--health", arguments.health),
@@ -172,7 +111,7 @@ class _Standalone:
     """One run, from the first compiled set to the last closed session."""
 
     arguments: argparse.Namespace
-    who: Identity
+    who: Profile
     loading: Loading
     options: DatabaseOptions
 
@@ -188,7 +127,9 @@ class _Standalone:
         source = DirectorySource(
             self.arguments.policies,
             self.who,
-            max_policy_age_s=duration_s("--max-policy-age", self.arguments.max_policy_age),
+            max_policy_age_s=math.ceil(
+                duration_s("--max-policy-age", self.arguments.max_policy_age)
+            ),
             on_loaded=loaded,
         )
         source.take(self.loading)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from sluice_cli.commands import Commands
 from sluice_cli.exits import Exit
 
 HASH_SQL = """\
@@ -19,7 +20,7 @@ GRANT USAGE ON SCHEMA sluice TO PUBLIC;
 
 -- The key is made here, and readable by the owner alone (and by superusers). Kept as the two blocks of HMAC.
 CREATE TABLE IF NOT EXISTS sluice.hash_key (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     inner_block bytea NOT NULL CHECK (length(inner_block) = 64),
     outer_block bytea NOT NULL CHECK (length(outer_block) = 64)
 );
@@ -49,7 +50,7 @@ COMMIT;
 """
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands) -> None:
     """Add ``sql``."""
     sql = commands.add_parser("sql", help="print SQL for the database's owner")
     kinds = sql.add_subparsers(metavar="KIND", required=True)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-from watchfiles import awatch
+from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType]
 
 from sluice_cli.exits import UsageError
-from sluice_cli.policies import Identity, Loading, load
-from sluice_policy import Compiled, SigningKey, bundle
+from sluice_cli.policies import Loading, load
+from sluice_policy import Compiled, Profile, SigningKey, bundle
 from sluice_proxy import log_keys as keys
 
 log = structlog.get_logger(__name__)
@@ -32,9 +32,9 @@ class DirectorySource:
     def __init__(
         self,
         directory: Path,
-        who: Identity,
+        who: Profile,
         *,
-        max_policy_age_s: float,
+        max_policy_age_s: int,
         on_loaded: Callable[[Loading], None],
     ) -> None:
         """Make one, with a signing key of its own that never leaves the process.
@@ -85,7 +85,7 @@ class DirectorySource:
             compiled,
             sequence=(after_sequence or 0) + 1,
             issued_at=datetime.now(UTC),
-            profile_id=self._who.profile,
+            profile_id=self._who.id,
             max_policy_age_s=self._max_policy_age_s,
             key=self._key,
         )

@@ -1,0 +1,100 @@
+"""The probe against real servers."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from sluice_proxy.probe import PROBE_SQL, parse_probe
+from sluice_proxy.reports import ClientError
+
+
+def probe(connection: psycopg.Connection):
+    with psycopg.RawCursor(connection) as cursor:
+        cursor.execute(PROBE_SQL)
+        row = cursor.pgresult
+        assert row is not None
+        return parse_probe([row.get_value(0, column) for column in range(row.nfields)])
+
+
+def test_every_server_answers(each_postgres):
+    with psycopg.connect(each_postgres.admin_dsn) as connection:
+        state = probe(connection)
+        assert state.server_major == connection.info.server_version // 10000
+        assert state.session_user == state.current_user == connection.info.user
+        assert state.search_path == ("pg_catalog", "public")
+        assert (dict(state.temporary), state.holdable_cursors) == ({}, 0)
+
+
+def test_search_path_and_temporary_tables_are_seen(database_dsn):
+    with psycopg.connect(database_dsn) as connection:
+        connection.execute("CREATE SCHEMA arch")
+        connection.execute("SET search_path = arch, public, nowhere")
+        connection.execute("CREATE TEMP TABLE notes (id int, gone int, body text)")
+        connection.execute("ALTER TABLE notes DROP COLUMN gone")
+        connection.execute("CREATE TEMP VIEW seen AS SELECT body FROM notes")
+        state = probe(connection)
+        assert state.search_path == ("pg_temp", "pg_catalog", "arch", "public")
+        assert state.temporary["notes"].columns == ("id", "body")
+        assert state.temporary["seen"].kind == "v"
+
+
+def test_holdable_cursors_are_counted(database_dsn):
+    with psycopg.connect(database_dsn) as connection:
+        connection.execute("DECLARE c CURSOR WITH HOLD FOR SELECT 1")
+        connection.execute("DECLARE d CURSOR FOR SELECT 1")
+        connection.execute("CLOSE d")
+        assert probe(connection).holdable_cursors == 1
+
+
+def test_set_role_is_seen(new_database, postgres):
+    dsn = new_database("")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS probe_other")
+        connection.execute("CREATE ROLE probe_other")
+        connection.execute("SET ROLE probe_other")
+        state = probe(connection)
+        assert state.current_user == "probe_other"
+        assert state.session_user != "probe_other"
+        connection.execute("RESET ROLE")
+        connection.execute("DROP ROLE probe_other")
+
+
+def test_functions_and_operators_of_the_session_do_not_answer(database_dsn):
+    with psycopg.connect(database_dsn) as connection:
+        connection.execute("CREATE SCHEMA evil")
+        connection.execute(
+            "CREATE FUNCTION evil.current_schemas(boolean) RETURNS name[] LANGUAGE sql"
+            " AS $$SELECT '{lies}'::name[]$$"
+        )
+        connection.execute(
+            "CREATE FUNCTION evil.lie(oid, oid) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+        )
+        connection.execute(
+            "CREATE OPERATOR evil.= (LEFTARG = oid, RIGHTARG = oid, FUNCTION = evil.lie)"
+        )
+        connection.execute("SET search_path = evil, pg_catalog")
+        state = probe(connection)
+        assert state.search_path == ("evil", "pg_catalog")
+        assert dict(state.temporary) == {}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("standard_conforming_strings", "off"),
+        ("client_encoding", "LATIN1"),
+        ("transform_null_equals", "on"),
+    ],
+)
+def test_setting_that_changes_how_statements_are_read_is_refused(database_dsn, setting, value):
+    with psycopg.connect(database_dsn) as connection:
+        connection.execute(f"SET {setting} = {value}")
+        with pytest.raises(ClientError, match=setting):
+            probe(connection)
+
+
+@pytest.mark.parametrize("row", [(), (None,) * 10, (b"x",) * 10, (b"\xff",) * 10])
+def test_row_that_is_not_the_probe_s_is_refused(row):
+    with pytest.raises(ClientError, match=r"cannot be read|must be on"):
+        parse_probe(row)
