@@ -19,18 +19,20 @@ unreviewed := {"unreviewed"} if {
 	scope.database.unreviewed != "allow"
 } else := set()
 
-keys[class] := covering(class) if some class in (governed | {"unreviewed"})
+# Classes that get a mask in the answer.
+listed := governed | {"unreviewed"}
 
-# Does an allow rule admit a class? `names` is covering(class). Columns that nobody reviewed come with the table, as
-# unclassified ones do; their mask hides them.
-admits(rule, _) if not rule.classes
+keys[class] := covering(class) if some class in listed
 
-admits(_, ["unreviewed", "*"])
-
-admits(rule, names) if names_class(rule, names)
-
-# Does a rule name a class, or one above it?
-names_class(rule, names) if {
+# The other way round: what a name covers.
+below[name] contains class if {
+	some class, names in keys
 	some name in names
-	name in rule.classes
+}
+
+# Classes that an allow rule admits, and "" for columns without one. Columns that nobody reviewed come with the table,
+# as unclassified ones do; their mask hides them.
+admitted(rule) := {"", "unreviewed"} | {class |
+	some name in object.get(rule, "classes", ["*"])
+	some class in below[name]
 }

@@ -2,74 +2,71 @@
 # beside the decision, for those in mode warn or audit.
 package sluice.denials
 
-import data.sluice.classes
 import data.sluice.needs
 import data.sluice.rules
 import data.sluice.scope
 import data.sluice.windows
+import data.sluice_data
 
-by_mode[mode] := {reason | some policy in policies; some reason in of_policy(policy)} if {
-	some mode, policies in scope.selected
+by_mode[mode] contains reason if {
+	some i, mode in scope.modes
+	some reason in of_policy[i]
 }
 
 in_force := (object.get(by_mode, "enforce", set()) | unspelled) | unknown
 
-of_policy(policy) := (of_rules(policy) | of_guardrails(policy)) | of_oracles(policy)
+of_policy[i] contains scope.reason(policy, rule.name, "deny", message) if {
+	some [i, j] in matching
+	rule := scope.rule_of([i, j])
+	windows.deny_holds(object.get(rule, "when", null))
+	policy := scope.name_of(i)
+	message := sprintf("Denied by rule %s of policy %s.", [rule.name, policy])
+}
 
-of_rules(policy) := {scope.reason(policy.name, rule.name, "deny", message) |
-	some rule in policy.rules
+# Deny rules that speak of the statement. Without tables and classes a rule speaks of its actions wherever they are.
+matching contains [i, j] if {
+	some i, _ in scope.selection
+	some j, rule in sluice_data.policies[i].rules
 	rule.effect != "allow"
-	matches(rule)
-	windows.deny_holds(rule)
-	message := sprintf("Denied by rule %s of policy %s.", [rule.name, policy.name])
+	some spelling in rules.actions_of(rule)
+	some [t, _] in needs.touched_pairs[spelling]
+	has_table(object.get(rule, "tables", null), t)
+	has_class(object.get(rule, "classes", null), t)
 }
 
-matches(rule) if {
-	not rule.tables
-	not rule.classes
-	some action in all_actions
-	rules.has_action(rule, action)
+has_table(null, _)
+
+has_table(patterns, t) if {
+	t >= 0
+	some pattern in patterns
+	rules.like(pattern, input.statement.tables[t].name)
 }
 
-matches(rule) if {
-	rule_is_narrow(rule)
-	some i, table in input.statement.tables
-	rules.has_table(rule, table.name)
-	some action in ((needs.by_table[i] | needs.wide) | needs.unknown_actions)
-	rules.has_action(rule, action)
-	touches(rule, i)
+has_class(null, _)
+
+has_class(names, t) if {
+	t >= 0
+	some name in names
+	name in needs.touched_names[t]
 }
 
-rule_is_narrow(rule) if rule.tables
-
-rule_is_narrow(rule) if rule.classes
-
-touches(rule, _) if not rule.classes
-
-touches(rule, i) if {
-	some class in needs.touched_classes[i]
-	classes.names_class(rule, needs.keys[class])
-}
-
-# What the statement names, and what it needs without naming it (reading a table is `select`).
-all_actions := needs.actions | needs.used
-
-of_guardrails(policy) := {reason |
+of_policy[i] contains scope.reason(policy, sprintf("guardrails.%s", [spelled[name]]), "deny", message) if {
 	some name, sentence in broken_guardrails
-	policy.guardrails[name] == "deny"
-	message := sprintf("%s Guardrail of policy %s.", [sentence, policy.name])
-	reason := scope.reason(policy.name, sprintf("guardrails.%s", [spelled[name]]), "deny", message)
+	some i, _ in scope.selection
+	sluice_data.policies[i].guardrails[name] == "deny"
+	policy := scope.name_of(i)
+	message := sprintf("%s Guardrail of policy %s.", [sentence, policy])
 }
 
 spelled := {"unfiltered_writes": "unfilteredWrites", "drop": "drop", "truncate": "truncate"}
 
-broken_guardrails["unfiltered_writes"] := "The UPDATE or DELETE has no WHERE that selects rows." if {
+broken_guardrails.unfiltered_writes := "The UPDATE or DELETE has no WHERE that selects rows." if {
 	input.statement.unfiltered_write
 }
 
-broken_guardrails["drop"] := "DROP is not allowed here." if "ddl.drop" in needs.actions
+broken_guardrails.drop := "DROP is not allowed here." if "ddl.drop" in needs.actions
 
-broken_guardrails["truncate"] := "TRUNCATE is not allowed here." if "truncate" in needs.actions
+broken_guardrails.truncate := "TRUNCATE is not allowed here." if "truncate" in needs.actions
 
 oracle_fields := {"keys": "keys", "rowValues": "row_values"}
 
@@ -78,35 +75,33 @@ oracle_texts := {
 	"rowValues": "Its outcome would tell about hidden values of the row it changes.",
 }
 
-of_oracles(policy) := {scope.reason(policy.name, sprintf("writeOracles.%s", [oracle]), "deny", message) |
+of_policy[i] contains scope.reason(policy, sprintf("writeOracles.%s", [oracle]), "deny", message) if {
 	some oracle in input.statement.write_oracles
-	policy.write_oracles[oracle_fields[oracle]] == "deny"
-	message := sprintf("%s Denied by policy %s.", [oracle_texts[oracle], policy.name])
+	some i, _ in scope.selection
+	sluice_data.policies[i].write_oracles[oracle_fields[oracle]] == "deny"
+	policy := scope.name_of(i)
+	message := sprintf("%s Denied by policy %s.", [oracle_texts[oracle], policy])
 }
 
 # Defaults: keys are accepted, row values are denied. To accept must be spelled by a policy that allows something:
 # a policy that only restricts opens nothing.
-write_oracles := {"keys": oracle("keys", "accept"), "row_values": oracle("row_values", "deny")}
+write_oracles := {"keys": chosen("keys"), "row_values": chosen("row_values")}
 
-oracle(field, _) := "deny" if {
-	some policy in scope.restricting
-	policy.write_oracles[field] == "deny"
+chosen(field) := "deny" if {
+	some i in scope.restricting
+	sluice_data.policies[i].write_oracles[field] == "deny"
 } else := "accept" if {
-	some policy in scope.enforced.workload
-	policy.write_oracles[field] == "accept"
-	some rule in policy.rules
-	rule.effect == "allow"
-} else := otherwise if {
-	otherwise := oracle_defaults[field]
-}
+	some [i, _] in scope.allows.workload
+	sluice_data.policies[i].write_oracles[field] == "accept"
+} else := oracle_defaults[field]
 
 oracle_defaults := {"keys": "accept", "row_values": "deny"}
 
 unspelled contains scope.reason(null, "writeOracles.rowValues", "deny", message) if {
 	"rowValues" in input.statement.write_oracles
 	write_oracles.row_values == "deny"
-	every policy in scope.restricting {
-		not policy.write_oracles.row_values == "deny"
+	every i in scope.restricting {
+		not sluice_data.policies[i].write_oracles.row_values == "deny"
 	}
 	message := sprintf("%s No policy accepts that; one may with writeOracles.rowValues: accept.", [oracle_texts.rowValues])
 }

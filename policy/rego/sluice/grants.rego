@@ -1,37 +1,35 @@
 # Which needs of the statement the allow rules meet.
 package sluice.grants
 
-import data.sluice.classes
 import data.sluice.needs
 import data.sluice.rules
 import data.sluice.scope
 import data.sluice.windows
 
-layers := {how | some how, _ in scope.allows}
-
-# What each rule in force meets, by layer.
-met[how][[policy, rule.name]] := grants if {
-	some how in layers
-	some [policy, rule] in scope.allows[how]
-	grants := by_rule(rule)
-	grants != set()
-	windows.allow_holds(rule)
+# What each rule in force meets, by layer: [rule, need].
+met[how] contains [id, need] if {
+	some how in scope.layers
+	some id in scope.allows[how]
+	rule := scope.rule_of(id)
+	windows.allow_holds(object.get(rule, "when", null))
+	some need in meets(rule)
 }
 
-by_rule(rule) := on_tables(rule) | on_statement(rule)
+meets(rule) := on_tables(rule) if {
+	count(needs.of_statement) == 0
+} else := on_tables(rule) | on_statement(rule)
 
-on_tables(rule) := {[i, action, class] |
-	some i, actions in needs.by_table
-	some action in actions
-	rules.has_action(rule, action)
-	rules.surely_has_table(rule, input.statement.tables[i].name)
-	some class in (needs.read_classes[i] | {""})
-	admitted(rule, class)
+on_tables(rule) := {[t, action, class] |
+	some spelling in rules.actions_of(rule)
+	some [t, action] in needs.pairs[spelling]
+	some pattern in object.get(rule, "tables", ["*"])
+	rules.surely_like(pattern, input.statement.tables[t].name)
+	some class in admitted(object.get(rule, "classes", ["*"]))
+	class in needs.read_classes[t]
 }
 
-admitted(_, "")
-
-admitted(rule, class) if classes.admits(rule, needs.keys[class])
+# Columns that nobody reviewed come with the table, as unclassified ones do; their mask hides them.
+admitted(names) := {"", "unreviewed"} | {class | some name in names; some class in needs.below[name]}
 
 on_statement(rule) := {need |
 	some need in needs.of_statement
@@ -43,54 +41,62 @@ statement_wide(_, "session")
 
 # No table is named, so a rule for certain tables does not speak of it.
 statement_wide(rule, action) if {
-	rules.has_action(rule, action)
 	rules.unbounded(rule)
+	some spelling in rules.actions_of(rule)
+	spelling in rules.spellings(action)
 }
 
 unmet[how] := needs.all_needs - granted if {
-	some how in layers
-	granted := union({grants | some grants in object.get(met, how, {})})
+	some how in scope.layers
+	granted := {need | some [_, need] in met[how]}
 }
 
 complete if {
-	"workload" in layers
-	every how in layers {
+	"workload" in scope.layers
+	every how in scope.layers {
 		unmet[how] == set()
 	}
 }
 
-reasons contains reason if {
-	some how in layers
-	some [policy, rule], _ in met[how]
+# Rules that the statement stands on.
+used contains id if {
+	some how
+	some [id, _] in met[how]
+}
+
+reasons contains scope.reason(policy, rule, "allow", message) if {
+	some [i, j] in used
+	policy := scope.name_of(i)
+	rule := scope.rule_of([i, j]).name
 	message := sprintf("Allowed by rule %s of policy %s.", [rule, policy])
-	reason := scope.reason(policy, rule, "allow", message)
 }
 
 # Why not: a rule that would allow at another hour, or no rule at all.
-shortfalls contains reason if {
-	some how in layers
+shortfalls contains scope.reason(policy, rule.name, "deny", late_message(policy, rule)) if {
+	some how, ids in timely
 	some need in unmet[how]
-	some [policy, rule] in timely[how][need]
-	reason := scope.reason(policy, rule.name, "deny", late_message(policy, rule))
+	some [i, j] in ids[need]
+	policy := scope.name_of(i)
+	rule := scope.rule_of([i, j])
 }
 
-shortfalls contains reason if {
-	some how in layers
+shortfalls contains scope.reason(null, null, "deny", message) if {
+	some how in scope.layers
 	some need in unmet[how]
 	not timely[how][need]
-	[i, action, class] := need
-	told(how, i, action, class)
-	message := sprintf("No allow rule of %s %s; %s.", [source[how], deed(i, action, class), advice(class)])
-	reason := scope.reason(null, null, "deny", message)
+	[t, action, class] := need
+	told(how, t, action, class)
+	message := sprintf("No allow rule of %s %s; %s.", [source[how], deed(t, action, class), advice(class)])
 }
 
 # Rules that meet the need but for their hours.
-timely[how][need] contains [policy, rule] if {
-	some how in layers
+timely[how][need] contains id if {
+	some how in scope.layers
 	some need in unmet[how]
-	some [policy, rule] in scope.allows[how]
+	some id in scope.allows[how]
+	rule := scope.rule_of(id)
 	rule.when
-	need in by_rule(rule)
+	need in meets(rule)
 }
 
 late_message(policy, rule) := sprintf("Rule %s of policy %s allows this only at %s (%s).", [
@@ -106,28 +112,24 @@ late_message(policy, rule) := sprintf("Rule %s of policy %s allows this only at 
 # A class is not worth a sentence where the table itself is missing.
 told(_, _, _, "")
 
-told(how, i, action, class) if {
+told(how, t, action, class) if {
 	class != ""
-	not [i, action, ""] in unmet[how]
+	not [t, action, ""] in unmet[how]
 }
 
-source.workload := scope.listed(names) if {
-	names := {policy.name | some policy in scope.enforced.workload}
-}
+source.workload := scope.listed({scope.name_of(i) | some i in scope.restricting; scope.selection[i] == "workload"})
 
-source.actor := sprintf("%s, which names this actor,", [scope.listed(names)]) if {
-	names := {name | some [name, _] in scope.allows.actor}
-}
+source.actor := sprintf("%s, which names this actor,", [scope.listed(scope.givers.actor)])
 
 deed(-1, action, _) := sprintf("covers %s", [action])
 
-deed(i, action, "") := sprintf("covers %s on table %s", [action, input.statement.tables[i].name]) if i >= 0
+deed(t, action, "") := sprintf("covers %s on table %s", [action, input.statement.tables[t].name]) if t >= 0
 
-deed(i, action, class) := sprintf("admits class %s for %s on table %s", [
+deed(t, action, class) := sprintf("admits class %s for %s on table %s", [
 	class, action,
-	input.statement.tables[i].name,
+	input.statement.tables[t].name,
 ]) if {
-	i >= 0
+	t >= 0
 	class != ""
 }
 

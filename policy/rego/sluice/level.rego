@@ -3,10 +3,10 @@
 package sluice.level
 
 import data.sluice.classes
-import data.sluice.denials
 import data.sluice.masks
 import data.sluice.rules
 import data.sluice.scope
+import data.sluice_data
 
 level := "restricted" if {
 	hides
@@ -24,58 +24,67 @@ hides if count(masks.row_filters) > 0
 # A deny that makes tables or classes unreadable: what they hold could be had in roundabout ways, which only a
 # restricted session closes.
 hides if {
-	some policy in scope.restricting
-	some rule in policy.rules
-	rule.effect != "allow"
-	denials.rule_is_narrow(rule)
-	some action in rules.reading
-	rules.has_action(rule, action)
+	some rule in denying
+	narrow(rule)
+	some action in rules.actions_of(rule)
+	action in (rules.reading | {"*"})
 }
 
 # Tables or classes that no allow rule lets the session read are unreadable just so.
 hides if {
-	some how, _ in scope.allows
-	some rights in regimes[how]
-	some class in (classes.governed | {""})
-	not permits(rights, "select", class)
+	some how
+	some ids in regimes[how]
+	count((classes.governed | {""}) - readable_everywhere(ids)) > 0
 }
+
+denying contains rule if {
+	some i in scope.restricting
+	some rule in sluice_data.policies[i].rules
+	rule.effect != "allow"
+}
+
+narrow(rule) if rule.tables
+
+narrow(rule) if rule.classes
 
 # Rights that may be in force alone: those without hours, or else those of each timetable.
-regimes[how] := alone(untimed(rights), rights) if some how, rights in scope.allows
+regimes[how] := alone(untimed(how), how) if some how in scope.layers
 
-alone(always, rights) := [always] if {
-	count(always) > 0
-} else := [{rule | some [_, rule] in rights; rule.when == when} |
-	some when in {rule.when | some [_, rule] in rights}
+alone(ids, how) := [ids] if {
+	count(ids) > 0
+} else := [{id | some id in scope.allows[how]; scope.rule_of(id).when == when} |
+	some when in {scope.rule_of(id).when | some id in scope.allows[how]}
 ]
 
-untimed(rights) := {rule | some [_, rule] in rights; not rule.when}
+untimed(how) := {id | some id in scope.allows[how]; not scope.rule_of(id).when}
 
-permits(rights, action, class) if {
-	some rule in rights
-	rules.has_action(rule, action)
+readable_everywhere(ids) := union({classes.admitted(rule) |
+	some id in ids
+	rule := scope.rule_of(id)
 	rules.unbounded(rule)
-	admitted(rule, class)
-}
-
-admitted(_, "")
-
-admitted(rule, class) if classes.admits(rule, classes.keys[class])
+	some action in rules.actions_of(rule)
+	action in {"select", "*"}
+})
 
 everything_allowed if {
-	every policy in scope.restricting {
-		count(policy.guardrails) == 0
-		every rule in policy.rules {
-			rule.effect == "allow"
+	count(denying) == 0
+	every i in scope.restricting {
+		count(sluice_data.policies[i].guardrails) == 0
+		every rule in sluice_data.policies[i].rules {
 			not rule.limits
 		}
 	}
-	every rights in scope.allows {
-		always := untimed(rights)
+	every how in scope.layers {
 		every action in rules.known_actions {
-			every class in classes.governed | {""} {
-				permits(always, action, class)
-			}
+			count((classes.governed | {""}) - usable_everywhere(how, action)) == 0
 		}
 	}
 }
+
+usable_everywhere(how, action) := union({classes.admitted(rule) |
+	some id in untimed(how)
+	rule := scope.rule_of(id)
+	rules.unbounded(rule)
+	some spelling in rules.actions_of(rule)
+	spelling in rules.spellings(action)
+})

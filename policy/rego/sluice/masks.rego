@@ -3,6 +3,7 @@ package sluice.masks
 
 import data.sluice.classes
 import data.sluice.scope
+import data.sluice_data
 
 # The published order, the strictest first. Equal ranks are told apart by what they show, then by name, so that the
 # order is total.
@@ -32,28 +33,41 @@ shown(mask) := mask.count if {
 
 strictest(masks) := sort({order(mask) | some mask in masks})[0][3]
 
-# What one policy says for a class: of its most specific entries the strictest.
-said(policy, names) := strictest(entries) if {
-	specific := [name | some name in names; some entry in policy.masks; entry.class == name]
-	entries := {entry.mask | some entry in policy.masks; entry.class == specific[0]}
-} else := redact if {
-	# Admitted without a mask: showing it raw must be spelled. In doubt about the actor nothing is admitted.
-	policy.name in admitting
-	some rule in policy.rules
-	rule.effect == "allow"
-	classes.admits(rule, names)
+# Masks of a policy by the class it spells.
+spelled[i][name] contains entry.mask if {
+	some i in scope.restricting
+	some entry in sluice_data.policies[i].masks
+	name := entry.class
 }
 
-admitting := {name |
-	some how in ["workload", "actor"]
-	some [name, _] in scope.allows[how]
+# Classes that a policy's allow rules admit. In doubt about the actor nothing is admitted.
+admitted[i] contains class if {
+	some how in scope.layers
+	some [i, j] in scope.allows[how]
+	some class in classes.admitted(scope.rule_of([i, j]))
 }
 
-by_class[class] := mask if {
-	some class in (classes.governed | {"unreviewed"})
-	masks := {said(policy, classes.keys[class]) | some policy in scope.restricting}
-	mask := strictest(masks | unreadable_mask(class))
+# What each policy says for a class: of its most specific entries the strictest. Admitted without a mask is redact:
+# showing a class raw must be spelled.
+said[class] contains mask if {
+	some class, names in classes.keys
+	some i, by_name in spelled
+	mask := strictest([by_name[name] | some name in names; by_name[name]][0])
 }
+
+said[class] contains redact if {
+	some class, names in classes.keys
+	some i, admitted_classes in admitted
+	class in admitted_classes
+	not names_any(object.get(spelled, i, {}), names)
+}
+
+names_any(by_name, names) if {
+	some name in names
+	by_name[name]
+}
+
+by_class[class] := strictest(object.get(said, class, set()) | unreadable_mask(class)) if some class in classes.listed
 
 # A class that nothing admits is listed too, so that a reader who overlooks the denial still shows nothing.
 unreadable_mask(class) := set() if {
@@ -61,29 +75,23 @@ unreadable_mask(class) := set() if {
 } else := {redact}
 
 # Classes that an allow rule admits in every layer, and no deny rule keeps from everybody.
-readable contains class if {
-	some class in (classes.governed | {"unreviewed"})
-	names := classes.keys[class]
-	scope.allows.workload
-	every _, allowed in scope.allows {
-		some [_, rule] in allowed
-		classes.admits(rule, names)
-	}
-	not denied(names)
-}
+readable := (classes.listed & intersection({of_layer | some of_layer in by_layer})) - denied
 
-denied(names) if {
-	some policy in scope.restricting
-	some rule in policy.rules
+by_layer[how] := union({classes.admitted(scope.rule_of(id)) | some id in scope.allows[how]}) if some how in scope.layers
+
+denied contains class if {
+	some i in scope.restricting
+	some rule in sluice_data.policies[i].rules
 	rule.effect != "allow"
 	not rule.tables
 	not rule.actions
 	not rule.when
-	classes.names_class(rule, names)
+	some name in rule.classes
+	some class in classes.below[name]
 }
 
 row_filters := sort({filter |
-	some policy in scope.restricting
-	some entry in policy.row_filters
-	filter := {"table": entry.table, "parts": entry.parts, "policy": policy.name}
+	some i in scope.restricting
+	some entry in sluice_data.policies[i].row_filters
+	filter := {"table": entry.table, "parts": entry.parts, "policy": scope.name_of(i)}
 })

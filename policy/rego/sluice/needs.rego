@@ -15,7 +15,7 @@ wide := actions & {"call", "listen", "session"}
 free := {"select", "copyOut", "explain", "session"}
 
 # Actions that a table needs, by its index. A table that is only read always needs a reading action.
-by_table[i] := needed(table.access) | (actions & {"explain"}) if some i, table in input.statement.tables
+by_table[t] := needed(table.access) | (actions & {"explain"}) if some t, table in input.statement.tables
 
 needed("read") := read
 
@@ -31,9 +31,16 @@ written := actions & rules.writing if {
 	actions & rules.writing != set()
 } else := actions
 
-# Classes read, by the table's index: what facts say, and what their columns say.
-read_classes[i] := listed | of_columns if {
-	some i, table in input.statement.tables
+# Tables and actions by the way in which a rule may spell the action.
+pairs[spelling] contains [t, action] if {
+	some t, needed_actions in by_table
+	some action in needed_actions
+	some spelling in rules.spellings(action)
+}
+
+# Classes read, by the table's index: what facts say, and what their columns say. "" stands for the table itself.
+read_classes[t] := ({""} | listed) | of_columns if {
+	some t, table in input.statement.tables
 	listed := {class | some class in table.classes}
 	of_columns := {column.class |
 		some column in table.columns
@@ -42,25 +49,17 @@ read_classes[i] := listed | of_columns if {
 	}
 }
 
-# Classes touched in any way, for denials.
-touched_classes[i] := read_classes[i] | {column.class |
-	some column in table.columns
-	column.class != null
-} if {
-	some i, table in input.statement.tables
+# What a name covers of these.
+below[name] contains class if {
+	some t
+	some class in read_classes[t]
+	some name in classes.covering(class)
 }
 
-keys[class] := classes.covering(class) if {
-	some i
-	some class in touched_classes[i]
-}
+# One need is [table index, action, class]; index -1 is the statement itself.
+all_needs := of_tables | of_statement
 
-# One need is [table index, action, class]; class "" is the table itself, index -1 the statement itself.
-all_needs := (of_tables | of_classes) | of_statement
-
-of_tables := {[i, action, ""] | some i; some action in by_table[i]}
-
-of_classes := {[i, action, class] | some i; some action in by_table[i]; some class in read_classes[i]}
+of_tables := {[t, action, class] | some t; some action in by_table[t]; some class in read_classes[t]}
 
 # Some action must be allowed by somebody even when there is no table: BEGIN, SHOW, SELECT 1.
 of_statement := {[-1, action, ""] | some action in needed_wide} if {
@@ -71,4 +70,25 @@ of_statement := {[-1, action, ""] | some action in needed_wide} if {
 
 needed_wide := (actions - free) - used
 
-used := {action | some i; some action in by_table[i]}
+used := {action | some t; some action in by_table[t]}
+
+# What denials look at: every action on every table it may concern, and on the statement itself (index -1).
+touched_pairs[spelling] contains [t, action] if {
+	some t, needed_actions in by_table
+	some action in ((needed_actions | wide) | unknown_actions)
+	some spelling in rules.spellings(action)
+}
+
+touched_pairs[spelling] contains [-1, action] if {
+	some action in (actions | used)
+	some spelling in rules.spellings(action)
+}
+
+# Names that cover classes touched in any way, read or written, by the table's index.
+touched_names[t] := {name |
+	some class in (read_classes[t] | {column.class | some column in table.columns; column.class != null})
+	class != ""
+	some name in classes.covering(class)
+} if {
+	some t, table in input.statement.tables
+}

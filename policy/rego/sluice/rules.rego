@@ -10,15 +10,14 @@ writing := {
 	"ddl.create", "ddl.alter", "ddl.drop", "ddl.grant", "ddl.other",
 }
 
-has_action(rule, _) if not rule.actions
-
-has_action(rule, action) if action in rule.actions
-
-has_action(rule, action) if {
+# How a rule may spell an action; "*" stands for a rule that names no actions.
+spellings(action) := {action, "ddl.*", "*"} if {
 	startswith(action, "ddl.")
-	"ddl.*" in rule.actions
-}
+} else := {action, "*"}
 
+actions_of(rule) := object.get(rule, "actions", ["*"])
+
+# A rule without tables speaks of all of them, and of statements without any.
 unbounded(rule) if not rule.tables
 
 unbounded(rule) if {
@@ -26,38 +25,29 @@ unbounded(rule) if {
 	pattern in {"*", "*.*"}
 }
 
-# Is the table among the rule's? Decided against an allow, for a deny, when a name holds more than one dot: then nobody
-# can tell schema from table.
-has_table(rule, _) if unbounded(rule)
+# For an allow. Where a name holds more than one dot nobody can tell schema from table, and only `*.*` is sure.
+surely_like(pattern, _) if pattern in {"*", "*.*"}
 
-has_table(rule, name) if {
-	some pattern in rule.tables
+surely_like(pattern, name) if {
+	count(split(name, ".")) == 2
 	like(pattern, name)
 }
 
-surely_has_table(rule, _) if unbounded(rule)
+like(pattern, name) if pattern == name
 
-surely_has_table(rule, name) if {
-	has_table(rule, name)
-	count(split(name, ".")) == 2
-}
-
-like(pattern, text) if pattern == text
-
-like(pattern, text) if {
+like(pattern, name) if {
 	parts := split(pattern, "*")
-	fits(parts, text)
+	fits(parts, name)
 }
 
 # One star is by far the most frequent.
-fits(parts, text) if {
-	count(parts) == 2
-	startswith(text, parts[0])
-	endswith(text, parts[1])
-	count(text) >= count(parts[0]) + count(parts[1])
+fits([head, tail], name) if {
+	startswith(name, head)
+	endswith(name, tail)
+	count(name) >= count(head) + count(tail)
 }
 
-fits(parts, text) if {
+fits(parts, name) if {
 	count(parts) > 2
-	glob.match(concat("*", [glob.quote_meta(part) | some part in parts]), null, text)
+	glob.match(concat("*", [glob.quote_meta(part) | some part in parts]), null, name)
 }

@@ -88,32 +88,35 @@ in_group(wanted, groups) if {
 	group in wanted
 }
 
-# Policies of one mode that select the identity in any way: what restricts comes from here.
-selected[mode] contains policy if {
-	some i, _ in selection
-	policy := sluice_data.policies[i]
-	mode := policy.mode
+# Policies and rules go by index, [policy, rule]: to put them into sets by value would cost more than the decision.
+modes[i] := sluice_data.policies[i].mode if some i, _ in selection
+
+# Enforced policies that select the identity in any way: what restricts comes from here.
+restricting contains i if {
+	some i, mode in modes
+	mode == "enforce"
 }
 
-# Enforced policies by the way they select.
-enforced[how] contains policy if {
-	some i, how in selection
-	policy := sluice_data.policies[i]
-	policy.mode == "enforce"
-}
+policies := sort([name_of(i) | some i in restricting])
 
-restricting := object.get(selected, "enforce", set())
+name_of(i) := sluice_data.policies[i].name
 
-policies := sort({policy.name | some policy in restricting})
-
-# Rules that give rights, as [policy name, rule]. Two layers: what the workload may, and, when policies name the actor
-# and allow anything, what the actor may. Both must admit a statement.
-allows[how] contains [policy.name, rule] if {
-	some how in ["workload", "actor"]
-	some policy in enforced[how]
-	some rule in policy.rules
+# Rules that give rights. Two layers: what the workload may, and, when policies name the actor and allow anything, what
+# the actor may. Both must admit a statement.
+allows[how] contains [i, j] if {
+	some i in restricting
+	how := selection[i]
+	how != "doubt"
+	some j, rule in sluice_data.policies[i].rules
 	rule.effect == "allow"
 }
+
+layers := {how | some how, _ in allows}
+
+rule_of([i, j]) := sluice_data.policies[i].rules[j]
+
+# Names of the policies whose allow rules make up a layer.
+givers[how] contains name_of(i) if some [i, _] in allows[how]
 
 # Refusals that hold for whole sessions and every statement of them.
 refusals contains reason(null, null, "deny", message) if {
@@ -146,14 +149,12 @@ refusals contains reason(null, null, "deny", message) if {
 }
 
 # What comes nearest to a policy that allows, when none does.
-aside := sprintf(" (%s, which names an actor, never widens the rights of the workload)", [listed(names)]) if {
-	allows.actor
-	names := {name | some [name, _] in allows.actor}
-} else := sprintf(" (%s has no allow rule)", [listed(names)]) if {
-	names := {policy.name | some policy in restricting}
-	count(names) > 0
+aside := sprintf(" (%s, which names an actor, never widens the rights of the workload)", [listed(givers.actor)]) if {
+	givers.actor
+} else := sprintf(" (%s has no allow rule)", [listed({name | some name in policies})]) if {
+	count(policies) > 0
 } else := sprintf(" (%s is in mode warn or audit, which allows nothing)", [listed(names)]) if {
-	names := {policy.name | some mode in ["warn", "audit"]; some policy in selected[mode]}
+	names := {name_of(i) | some i, _ in selection}
 	count(names) > 0
 } else := ""
 

@@ -7,6 +7,7 @@ import data.sluice.limits
 import data.sluice.masks
 import data.sluice.rules
 import data.sluice.scope
+import data.sluice_data
 
 # METADATA
 # description: Once per connection and whenever the policy changes.
@@ -48,19 +49,20 @@ limits_in_force := limits.none if {
 } else := limits.of_session
 
 # A deny of everything at all hours: better said at the door.
-denied_whole contains scope.reason(policy.name, rule.name, "deny", message) if {
-	some policy in scope.restricting
-	some rule in policy.rules
+denied_whole contains scope.reason(policy, rule.name, "deny", message) if {
+	some i in scope.restricting
+	some rule in sluice_data.policies[i].rules
 	rule.effect != "allow"
 	not rule.actions
 	not rule.when
 	not rule.classes
 	rules.unbounded(rule)
-	message := sprintf("Rule %s of policy %s denies everything to %s.", [rule.name, policy.name, scope.identity_text])
+	policy := scope.name_of(i)
+	message := sprintf("Rule %s of policy %s denies everything to %s.", [rule.name, policy, scope.identity_text])
 }
 
 reasons := sort({scope.reason(name, null, "allow", message) |
-	some [name, _] in scope.allows.workload
+	some name in scope.givers.workload
 	message := sprintf("Policy %s gives rights to %s.", [name, scope.identity_text])
 } | observed_reasons)
 

@@ -15,13 +15,10 @@ weekdays := {
 	"Friday": 5, "Saturday": 6, "Sunday": 7,
 }
 
-zones contains rule.when.time_zone if some rule in timed_rules
+# Timetables of every rule that selects the identity, in whatever mode.
+timetables contains sluice_data.policies[i].rules[_].when if some i, _ in scope.selection
 
-timed_rules contains rule if {
-	some i, _ in scope.selection
-	some rule in sluice_data.policies[i].rules
-	rule.when
-}
+zones := {when.time_zone | some when in timetables}
 
 # Wall-clock time by zone. A zone that OPA does not know has none.
 wall[zone] := {"minute": minute_of_day(input.clock.now_ns, zone), "day": day} if {
@@ -33,22 +30,24 @@ minute_of_day(ns, zone) := (hour * 60) + minute if {
 	[hour, minute, _] := time.clock([ns, zone])
 }
 
-# An allow rule's hours: inside for certain.
-allow_holds(rule) if not rule.when
+# An allow rule's hours (null: all): inside for certain.
+allow_holds(null)
 
-allow_holds(rule) if {
+allow_holds(when) if {
 	input.clock.trusted
-	inside(rule.when)
+	inside(when)
 }
 
 # A deny rule's hours: anything but outside for certain.
-deny_holds(rule) if not rule.when
+deny_holds(null)
 
-deny_holds(_) if not input.clock.trusted
+deny_holds(when) if not surely_outside(when)
 
-deny_holds(rule) if not wall[rule.when.time_zone]
-
-deny_holds(rule) if inside(rule.when)
+surely_outside(when) if {
+	input.clock.trusted
+	wall[when.time_zone]
+	not inside(when)
+}
 
 inside(when) if {
 	now := wall[when.time_zone]
@@ -82,10 +81,10 @@ valid_until := min(next_changes) if {
 } else := null
 
 next_changes contains change if {
-	some rule in timed_rules
-	zone := rule.when.time_zone
+	some when in timetables
+	zone := when.time_zone
 	now := wall[zone]
-	some window in rule.when.windows
+	some window in when.windows
 	some edge in [window.from, window.to]
 	change := next_change(edge % day_minutes, now.minute, zone)
 }
