@@ -159,7 +159,7 @@ def strictness(mask: Mapping[str, Any]) -> tuple[int, float, int, str]:
             level = KINDS["email"].rank // 10
         case _:
             pass
-    return (level, measure, kind.rank, repr(mask.get("parts", "")))
+    return (level, measure, kind.rank, repr((mask.get("first"), mask.get("parts"))))
 
 
 def _count(kind: str, value: object, least: int) -> int:

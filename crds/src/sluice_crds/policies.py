@@ -155,7 +155,7 @@ class RuleLimits(ApiModel):
 class When(ApiModel):
     """A time window. A timed allow needs a trusted clock; a timed deny holds without one."""
 
-    hours: Annotated[str, Field(min_length=11, max_length=64), AfterValidator(_parsed_hours)]
+    hours: Annotated[str, Field(max_length=64), AfterValidator(_parsed_hours)]
     """[days ]HH:MM-HH:MM, for example Mon-Fri 08:00-18:00. An end before the start is on the next day."""
     time_zone: Annotated[
         str, Field(min_length=1, max_length=64), AfterValidator(check_time_zone)

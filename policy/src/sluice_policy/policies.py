@@ -45,6 +45,9 @@ class PolicyCompiler:
     def compile(self) -> tuple[Policy | None, list[Problem]]:
         """The policy when nothing is wrong with it, and its problems."""
         selected = self._databases()
+        if not selected and not self._problems:
+            message = "selects no DataClassification of its namespace: it does nothing"
+            self._problems.append(self._resource.problem(("spec", "databases"), message, "warning"))
         self._check_classes(selected)
         document: dict[str, Any] = {
             "name": self._resource.full_name,

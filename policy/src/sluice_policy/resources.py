@@ -6,7 +6,8 @@ import difflib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from functools import cache
+from typing import Any, Literal, cast
 
 from pydantic import ValidationError
 
@@ -54,7 +55,12 @@ class Resource:
         """``kind namespace/name``, as problems name it."""
         return f"{self.kind} {self.full_name}"
 
-    def problem(self, location: Sequence[str | int], message: str) -> Problem:
+    def problem(
+        self,
+        location: Sequence[str | int],
+        message: str,
+        severity: Literal["error", "warning"] = "error",
+    ) -> Problem:
         """A problem with one of its fields."""
         near = tuple(location)
         while near and near not in self.lines:
@@ -65,6 +71,7 @@ class Resource:
             resource=self.reference,
             path=field_path(location),
             message=message,
+            severity=severity,
         )
 
 
@@ -76,6 +83,7 @@ class FieldError:
     message: str
 
 
+@cache
 def _schema(kind: str) -> dict[str, Any]:
     version = manifest(kind)["spec"]["versions"][0]
     return cast("dict[str, Any]", version["schema"]["openAPIV3Schema"])
@@ -131,8 +139,18 @@ def parse_resource(value: object) -> Model | list[FieldError]:
     try:
         return KINDS[kind].model_validate_json(json.dumps(fields))
     except ValidationError as error:
-        out: list[FieldError] = []
-        for item in error.errors(include_url=False, include_input=False):
-            location = tuple(step for step in item["loc"] if step != "[key]")
+        return _field_errors(kind, error)
+
+
+def _field_errors(kind: str, error: ValidationError) -> list[FieldError]:
+    found = [
+        (item, tuple(step for step in item["loc"] if step != "[key]"))
+        for item in error.errors(include_url=False, include_input=False)
+    ]
+    out: list[FieldError] = []
+    for item, location in found:
+        # A list of which every item is wrong is also called too short: that is no second fault.
+        inner = any(other[: len(location)] == location != other for _, other in found)
+        if item["type"] != "too_short" or not inner:
             out.append(FieldError(location, _message(kind, cast("Any", item), location)))
-        return out
+    return out
