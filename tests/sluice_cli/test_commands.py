@@ -111,7 +111,7 @@ def test_malformed_label_is_a_usage_error(folder, capsys):
     assert "key=value" in capsys.readouterr().err
 
 
-def test_hash_function_is_keyed_and_its_key_hidden(new_database, postgres, capsys):
+def test_hash_function_is_keyed_and_its_key_hidden(new_database, capsys):
     assert program.main(["sql", "hash"]) == Exit.OK
     sql = capsys.readouterr().out
     first, second = new_database(sql), new_database(sql)

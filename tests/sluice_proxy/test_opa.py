@@ -62,7 +62,7 @@ class Stack:
         began = time.perf_counter()
         self.queue.bundles.put_nowait(raw)
         async with asyncio.timeout(10):
-            while self.bundles.counts.activated == counted:
+            while self.bundles.counts.activated == counted:  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
         return time.perf_counter() - began
 
@@ -83,9 +83,7 @@ async def running(making, program: Path, directory: Path) -> AsyncIterator[Stack
     )
     server = BundleServer(bundles, directory)
     await server.start()
-    config = OpaConfig(
-        program=program, directory=directory, server=server, keys=making.signer.keys
-    )
+    config = OpaConfig(program=program, directory=directory, server=server, keys=making.signer.keys)
     opa = OpaProcess(config)
     opa.prepare()
     tasks = [asyncio.create_task(bundles.run()), asyncio.create_task(opa.run())]
@@ -177,7 +175,7 @@ async def test_decisions_of_a_killed_opa_come_back(making, stack):
     assert stack.opa.pid is not None
     os.kill(stack.opa.pid, signal.SIGKILL)
     async with asyncio.timeout(20):
-        while stack.opa.restarts == 0:
+        while stack.opa.restarts == 0:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         while True:
             with contextlib.suppress(ClientError):
@@ -247,7 +245,7 @@ async def test_wrong_version_is_named(tmp_path, script, reason):
 
 
 def test_missing_opa_is_named():
-    with pytest.raises(OpaError, match="install Open Policy Agent 1.21.3 or newer"):
+    with pytest.raises(OpaError, match=r"install Open Policy Agent 1.21.3 or newer"):
         find_opa(None, {"PATH": "/nowhere"})
     with pytest.raises(OpaError, match="/nowhere/opa is not there"):
         find_opa("/nowhere/opa", {})

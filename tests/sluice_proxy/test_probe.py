@@ -47,7 +47,7 @@ def test_holdable_cursors_are_counted(database_dsn):
         assert probe(connection).holdable_cursors == 1
 
 
-def test_set_role_is_seen(new_database, postgres):
+def test_set_role_is_seen(new_database):
     dsn = new_database("")
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS probe_other")

@@ -25,12 +25,16 @@ CREATE TABLE IF NOT EXISTS sluice.hash_key (
     outer_block bytea NOT NULL CHECK (length(outer_block) = 64)
 );
 REVOKE ALL ON TABLE sluice.hash_key FROM PUBLIC;
+WITH k AS MATERIALIZED (
+    SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
+           || decode(repeat('00', 32), 'hex') AS block
+), made AS (
+    SELECT string_agg(set_byte('\\x00'::bytea, 0, get_byte(k.block, i) # 54), ''::bytea ORDER BY i) AS inner_block,
+           string_agg(set_byte('\\x00'::bytea, 0, get_byte(k.block, i) # 92), ''::bytea ORDER BY i) AS outer_block
+    FROM k, generate_series(0, 63) AS i
+)
 INSERT INTO sluice.hash_key (inner_block, outer_block)
-SELECT string_agg(set_byte('\\x00'::bytea, 0, get_byte(k.block, i) # 54), ''::bytea ORDER BY i),
-       string_agg(set_byte('\\x00'::bytea, 0, get_byte(k.block, i) # 92), ''::bytea ORDER BY i)
-FROM (SELECT sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))
-             || decode(repeat('00', 32), 'hex') AS block) k,
-     generate_series(0, 63) AS i
+SELECT made.inner_block, made.outer_block FROM made
 WHERE NOT EXISTS (SELECT FROM sluice.hash_key);
 
 -- HMAC-SHA-256 as 64 hexadecimal digits. IMMUTABLE, so that an index can hold it:

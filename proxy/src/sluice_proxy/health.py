@@ -14,15 +14,21 @@ class HealthServer:
     """``/healthz``, ``/readyz`` and ``/metrics``."""
 
     def __init__(
-        self, *, readiness: Callable[[], Mapping[str, str]], metrics: Callable[[], bytes]
+        self,
+        *,
+        readiness: Callable[[], Mapping[str, str]],
+        degraded: Callable[[], Mapping[str, str]],
+        metrics: Callable[[], bytes],
     ) -> None:
         """Make one.
 
         Args:
             readiness: Returns what the sidecar is not ready for, and why; empty when ready.
+            degraded: Returns what does not work fully although it is ready.
             metrics: Returns the page for a scrape.
         """
         self._readiness = readiness
+        self._degraded = degraded
         self._metrics = metrics
         self._runner: web.AppRunner | None = None
 
@@ -52,7 +58,8 @@ class HealthServer:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         reasons = dict(self._readiness())
-        document = {"ready": not reasons, "reasons": reasons}
+        degraded = dict(self._degraded())
+        document = {"ready": not reasons, "reasons": reasons, "degraded": degraded}
         return web.json_response(document, status=503 if reasons else 200)
 
     async def _page(self, _request: web.Request) -> web.Response:

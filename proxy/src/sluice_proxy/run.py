@@ -65,7 +65,9 @@ class Sidecar:
         self._databases = databases
         self.metrics = Metrics()
         self._policy = self._make_policy(source)
-        self._health = HealthServer(readiness=self.not_ready, metrics=self.metrics.text)
+        self._health = HealthServer(
+            readiness=self.not_ready, degraded=self.degraded, metrics=self.metrics.text
+        )
         self._plane: _native.DataPlane | None = None
         self._brain: Brain | None = None
         self._judge: Judge | None = None
@@ -227,6 +229,7 @@ class Sidecar:
             await self._brain.stop()
         if plane is not None:
             await asyncio.to_thread(plane.stop)
+        self._policy.server.end_polls()
         for task in self._tasks:
             task.cancel()
         # OPA ends before the server that it polls.
@@ -261,9 +264,15 @@ class Sidecar:
             spool = self._plane.spool_status()
             if not spool.writable:
                 reasons["spool"] = spool.error or "not writable"
-        for name, problem in self._databases.catalog_problems().items():
-            reasons[f"catalog {name}"] = problem
         return reasons
+
+    def degraded(self) -> Mapping[str, str]:
+        """Return what does not work fully although the sidecar is ready: a database may be down at any time."""
+        problems = self._databases.catalog_problems()
+        found = {f"catalog {name}": problem for name, problem in problems.items()}
+        if self._policy.bundles.refusal is not None:
+            found["newest bundle"] = self._policy.bundles.refusal
+        return found
 
     def gauges(self) -> Iterable[tuple[str, str, float]]:
         """Return what is measured at the moment of asking."""

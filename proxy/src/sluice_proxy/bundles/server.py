@@ -76,9 +76,13 @@ class BundleServer:
         port = cast("tuple[str, int]", self._runner.addresses[0])[1]
         self.url = f"https://{_ADDRESS}:{port}"
 
+    def end_polls(self) -> None:
+        """Answer polls at once from now on, and take no more status: OPA is about to be stopped."""
+        self._stopping.set()
+
     async def stop(self) -> None:
         """Close the port."""
-        self._stopping.set()
+        self.end_polls()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -108,6 +112,8 @@ class BundleServer:
         return web.Response(status=304, headers=headers | {"ETag": etag})
 
     async def _status(self, request: web.Request) -> web.Response:
+        if self._stopping.is_set():
+            return web.Response(status=200)
         document = await request.json()
         status: dict[str, Any] = (document.get("bundles") or {}).get(BUNDLE_NAME) or {}
         if status.get("code"):
