@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pglast import ast, parse_sql
 from pglast.enums import SetOperation
@@ -367,9 +367,9 @@ def _renamed(outputs: Sequence[_Output], names: Sequence[str]) -> tuple[_Output,
     )
 
 
-def _name(parts: Sequence[Any]) -> str | None:
+def _name(parts: Sequence[Any] | None) -> str | None:
     """Return the bare name of a pg_catalog function or operator, None for another schema's."""
-    names = [part.sval for part in parts]
+    names = [part.sval for part in parts or ()]
     if len(names) == 1 or (len(names) == 2 and names[0] == "pg_catalog"):
         return names[-1]
     return None
@@ -381,16 +381,12 @@ def _is_star(node: ast.ColumnRef) -> bool:
 
 def _walk(node: Any) -> Iterator[Any]:
     """Yield the nodes of an expression, not entering sub-selects (they are yielded whole)."""
-    stack = [node]
+    stack: list[Any] = [node]
     while stack:
-        current = stack.pop()
+        current: Any = stack.pop()
         if isinstance(current, tuple):
-            stack.extend(current)
+            stack.extend(cast("tuple[Any, ...]", current))
         elif isinstance(current, ast.Node):
             yield current
             if not isinstance(current, ast.SelectStmt):
-                stack.extend(
-                    value
-                    for slot in current
-                    if isinstance(value := getattr(current, slot), ast.Node | tuple)
-                )
+                stack.extend(cast("Any", getattr(current, slot)) for slot in current)

@@ -117,20 +117,22 @@ class CatalogReader:
             raise CatalogError(_explain(error, self._dsn)) from error
 
     async def _open(self) -> Connection:
-        if self._connection is None or self._connection.is_closed():
+        connection = self._connection
+        if connection is None or connection.is_closed():
             try:
                 arguments = connect_arguments(self._dsn)
             except ValueError as error:
                 raise CatalogError(f"the catalog DSN cannot be read: {error}") from error
-            self._connection = await asyncpg.connect(
+            connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType]
+            connection = await connect(
                 **arguments,
                 timeout=self._connect_timeout_s,
                 command_timeout=_STATEMENT_TIMEOUT_S,
                 server_settings=_SETTINGS,
                 statement_cache_size=64,
             )
-            self._xmax = None
-        return self._connection
+            self._connection, self._xmax = connection, None
+        return connection
 
     async def _changed(self) -> bool:
         connection = await self._open()
@@ -220,7 +222,8 @@ def _explain(error: BaseException, dsn: str) -> str:
                 f"{where} did not answer in time: check that the catalog DSN reaches the database"
             )
         case asyncpg.PostgresError():
-            return f"reading the catalog of {where} failed: {error.sqlstate} {error}"
+            code = getattr(error, "sqlstate", "")
+            return f"reading the catalog of {where} failed: {code} {error}"
         case _:
             return f"{where} cannot be reached ({type(error).__name__}: {error})"
 
@@ -230,8 +233,8 @@ def _where(dsn: str) -> str:
         arguments = connect_arguments(dsn)
     except ValueError:
         return "the database"
-    if "dsn" in arguments:
-        parts = urlsplit(arguments["dsn"])
+    if "host" not in arguments and "dsn" in arguments:
+        parts = urlsplit(str(arguments["dsn"]))
         return f"the database at {parts.hostname or 'localhost'}:{parts.port or 5432}{parts.path}"
     host, port = arguments.get("host", "localhost"), arguments.get("port", 5432)
     return f"the database at {host}:{port}/{arguments.get('database', '')}"

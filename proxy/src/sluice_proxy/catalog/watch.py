@@ -92,10 +92,9 @@ class CatalogWatch:
             return catalog
 
     async def _newest(self, began_at: float, *, full: bool) -> Catalog:
-        overdue = began_at - self._read_at >= _FULL_READ_S
-        if self._catalog is not None and not full and not overdue:
-            if not await self._reader.changed():
-                return self._catalog
+        may_keep = not full and began_at - self._read_at < _FULL_READ_S
+        if self._catalog is not None and may_keep and not await self._reader.changed():
+            return self._catalog
         catalog = await self._reader.read()
         self._read_at = began_at
         return catalog

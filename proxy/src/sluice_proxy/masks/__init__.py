@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from sluice_proxy.masks.constants import constant_sql
-from sluice_proxy.masks.order import derived, strictness, strictest
+from sluice_proxy.masks.order import derived, strictest, strictness
 from sluice_proxy.masks.sql import fits, is_constant, is_partial, mask_sql, reads
 
 __all__ = [

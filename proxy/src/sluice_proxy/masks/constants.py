@@ -40,7 +40,7 @@ _BY_NAME = {
     "xml": "<x/>",
     "tsvector": "",
     "tsquery": "",
-    "inet": "0.0.0.0",
+    "inet": "0.0.0.0",  # noqa: S104 - no address to bind to
     "cidr": "0.0.0.0/32",
     "macaddr": "00:00:00:00:00:00",
     "macaddr8": "00:00:00:00:00:00:00:00",

@@ -21,6 +21,9 @@ _BUCKET_EDGE_DIGITS = 30
 _BUCKET_EDGE = f"1e{_BUCKET_EDGE_DIGITS}"
 """Beyond this a number without declared precision falls into one bucket: multiplying it again could overflow."""
 
+OWN_VALUE = "value"
+"""How an expression mask names the column that it masks; a class has columns of many names."""
+
 _KINDS = {
     "hash": "text types and uuid",
     "year": "date, timestamp and timestamptz",
@@ -69,7 +72,8 @@ def reads(mask: Mask, column: Column) -> frozenset[str]:
         return frozenset()
     if mask.kind != "expression":
         return frozenset({column.name})
-    return frozenset(part[0] for part in mask.parts or () if not isinstance(part, str))
+    named = {part[0] for part in mask.parts or () if not isinstance(part, str)}
+    return frozenset(column.name if name == OWN_VALUE else name for name in named)
 
 
 def mask_sql(
@@ -131,7 +135,7 @@ def _expression(
     for part in mask.parts or ("NULL",):
         if isinstance(part, str):
             pieces.append(part)
-        elif part[0] == column.name:
+        elif part[0] in {column.name, OWN_VALUE}:
             pieces.append(reference)
         elif references is not None:
             pieces.append(references(part[0]))
@@ -162,9 +166,7 @@ def _text(mask: Mask, column: Column, reference: str) -> str:
             shown = f"{left} {join} '***' {join} {right}"
         case _:
             # One letter before the sign would be the whole of it.
-            shown = (
-                f"pg_catalog.left({value}, 1) {join} '***@' {join} pg_catalog.split_part({value}, '@', -1)"
-            )
+            shown = f"pg_catalog.left({value}, 1) {join} '***@' {join} pg_catalog.split_part({value}, '@', -1)"
             long = f"pg_catalog.strpos({value}, '@') OPERATOR(pg_catalog.>) 2"
             return _case(column, reference, [(long, shown)], "'***'")
     long = f"pg_catalog.length({value}) OPERATOR(pg_catalog.>=) {2 * needed}"
@@ -207,9 +209,7 @@ def _bucket(type_: ColumnType, reference: str, mask: Mask) -> str:
     size = _number(Decimal(str(mask.size)))
     value = f"({reference})::pg_catalog.numeric"
     step = f"{size}::pg_catalog.numeric"
-    floor = (
-        f"pg_catalog.floor({value} OPERATOR(pg_catalog./) {step}) OPERATOR(pg_catalog.*) {step}"
-    )
+    floor = f"pg_catalog.floor({value} OPERATOR(pg_catalog./) {step}) OPERATOR(pg_catalog.*) {step}"
     least = _INTEGERS.get(type_.base_name)
     if least is not None:
         return f"GREATEST({floor}, {_number(Decimal(least))}::pg_catalog.numeric)"

@@ -1,0 +1,8 @@
+"""What a decision means for the relations of one catalog. Pure."""
+
+from __future__ import annotations
+
+from sluice_proxy.governed.check import problems, warnings
+from sluice_proxy.governed.relations import GovernedRelation, governed_relations
+
+__all__ = ["GovernedRelation", "governed_relations", "problems", "warnings"]
