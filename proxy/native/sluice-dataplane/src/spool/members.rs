@@ -62,8 +62,8 @@ impl<'a> Members<'a> {
         }
     }
 
-    /// Members that were written before.
-    pub(super) fn append(&mut self, members: &[u8]) {
+    /// Members that were made before: JSON without newlines, a comma in front of each.
+    pub fn append(&mut self, members: &[u8]) {
         self.0.extend_from_slice(members);
     }
 
