@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -29,14 +30,16 @@ def options(*given: str, environment=None):
 
 
 def shop() -> DataClassification:
-    return DataClassification.model_validate(
-        {
-            "apiVersion": "sluice.dev/v1alpha1",
-            "kind": "DataClassification",
-            "metadata": {"name": "shop", "namespace": "shop"},
-            "spec": {"database": {"hosts": ["pg.shop.svc"], "port": 5433, "name": "shop"}},
-        }
-    )
+    document = {
+        "apiVersion": "sluice.dev/v1alpha1",
+        "kind": "DataClassification",
+        "metadata": {"name": "shop", "namespace": "shop"},
+        "spec": {
+            "database": {"hosts": ["pg.shop.svc"], "port": 5433, "name": "shop"},
+            "columns": [{"table": "public.t", "column": "c", "class": "pii"}],
+        },
+    }
+    return DataClassification.model_validate_json(json.dumps(document))
 
 
 def test_upstream_is_the_classification_s_unless_given():

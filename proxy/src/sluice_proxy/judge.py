@@ -63,8 +63,13 @@ class Judge:
         if judging is None:
             judging = asyncio.create_task(self._judge(request), name="judge")
             self._judging[key] = judging
-            judging.add_done_callback(lambda _: self._judging.pop(key, None))
+            judging.add_done_callback(lambda done: self._judged(key, done))
         return await asyncio.shield(judging)
+
+    def _judged(self, key: tuple[Any, ...], done: asyncio.Task[_native.Plan]) -> None:
+        self._judging.pop(key, None)
+        if not done.cancelled():
+            done.exception()  # Whoever asked may be gone; it was logged where it was raised.
 
     async def _judge(self, request: _native.PlanRequest) -> _native.Plan:
         began = time.perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ from sluice_proxy.bundles.client import BundleClient
 from sluice_proxy.contexts import Contexts, decision_digest
 from sluice_proxy.databases import Database, Databases
 from sluice_proxy.decide import Decider, Workload
-from sluice_proxy.decisions import Level, SessionContext, SessionDecision
+from sluice_proxy.decisions import Level, SessionContext, SessionDecision, TemporaryRelation
 from sluice_proxy.governed import problems
 from sluice_proxy.probe import PROBE_SQL, SessionProbe, parse_probe
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 UNPROBED_PATH: Final = ("pg_catalog", "public")
 """The search path assumed for the records of open sessions, which are never asked."""
+_NOTHING: Final[Mapping[str, TemporaryRelation]] = {}
 CLOSE_AFTER_S: Final = 30.0
 """What a statement that runs may still take when its session must end (DESIGN §5)."""
 
@@ -137,11 +138,20 @@ class Sessions:
         )
 
     async def state(self, request: _native.SessionStateRequest) -> _native.SessionState:
-        """Say what holds for a session from now on.
+        """Say what holds for a session from now on, by the policy in force when this returns.
 
         Raises:
             ClientError: The session cannot go on at all.
         """
+        while True:
+            revision, state = await self._state(request)
+            in_force = self._bundles.in_force
+            if in_force is None or revision == in_force.revision:
+                return state
+
+    async def _state(
+        self, request: _native.SessionStateRequest
+    ) -> tuple[str, _native.SessionState]:
         session = self._live.get(request.session)
         if session is None:
             raise ClientError(RECONNECT)
@@ -166,7 +176,7 @@ class Sessions:
             )
         context = self._context(session, decision, probe, request.parameter_status)
         expired = self._bundles.too_old()
-        return _native.SessionState(
+        return decision.revision, _native.SessionState(
             context=self._contexts.number(context, session.database, expired=expired),
             level=int(decision.level),
             revision=decision.revision,
@@ -297,18 +307,14 @@ class Sessions:
         parameter_status: Sequence[tuple[str, str]],
     ) -> SessionContext:
         catalog = self._databases.catalog(session.database)
-        if probe is not None:
-            path, temporary, major = probe.search_path, probe.temporary, probe.server_major
-        else:
-            path, temporary, major = UNPROBED_PATH, {}, _major(parameter_status)
         return SessionContext(
             database=session.database.name,
             role=session.role,
-            search_path=path,
-            temporary=temporary,
+            search_path=UNPROBED_PATH if probe is None else probe.search_path,
+            temporary=_NOTHING if probe is None else probe.temporary,
             decision=decision,
             catalog=catalog,
-            server_major=major,
+            server_major=_major(parameter_status) if probe is None else probe.server_major,
         )
 
 
