@@ -1,0 +1,204 @@
+"""The state of reading one statement: what was seen, and which edits follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sluice_proxy import allowlists
+from sluice_proxy.decisions import Level as SessionLevel
+from sluice_proxy.decisions import SessionContext
+from sluice_proxy.facts.lexer import LITERAL_KINDS, Tokens
+from sluice_proxy.facts.model import TableUse, TextEdit
+from sluice_proxy.facts.naming import Resolved
+from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.scopes import Level, Query, Source
+from sluice_proxy.facts.tree import Node, dictionaries
+from sluice_proxy.governed import GovernedRelation, governed_relations
+
+
+def governed_of(context: SessionContext) -> Mapping[int, GovernedRelation]:
+    """Return what holds for each relation; nothing does outside of restricted sessions."""
+    if context.catalog is None or context.decision.level is not SessionLevel.RESTRICTED:
+        return {}
+    return governed_relations(context.catalog, context.decision)
+
+
+@dataclass(slots=True)
+class Wrap:
+    """A conjunct that may only run where the filters of some sources hold."""
+
+    level: Level
+    start: int
+    end: int
+    sources: tuple[Source, ...]
+
+
+@dataclass(slots=True)
+class PendingEdit:
+    """An edit in the making; insertions at one place nest by ``opening``."""
+
+    start: int
+    end: int
+    text: str | Callable[[], str]
+    opening: bool = False
+
+
+@dataclass(eq=False)
+class Analysis:
+    """One statement being read."""
+
+    tokens: Tokens
+    context: SessionContext
+    span: tuple[int, int]
+    governed: Mapping[int, GovernedRelation]
+    allow: allowlists.AllowList
+    pending: list[PendingEdit] = field(default_factory=list[PendingEdit])
+    sources: list[Source] = field(default_factory=list[Source])
+    uses: dict[str, TableUse] = field(default_factory=dict[str, TableUse])
+    functions: set[str] = field(default_factory=set[str])
+    mentioned: set[str] = field(default_factory=set[str])
+    free: set[int] = field(default_factory=set[int])
+    wraps: list[Wrap] = field(default_factory=list[Wrap])
+    fences: list[Query] = field(default_factory=list[Query])
+    seen: set[int] = field(default_factory=set[int])
+    write_oracles: set[str] = field(default_factory=set[str])
+    kind: str = ""
+    actions: set[str] = field(default_factory=set[str])
+    wrapping: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
+    """WHERE clauses of writes, and what is added behind them: put around everything else that stands there."""
+    unfiltered_write: bool = False
+    target_alias: str | None = None
+    exact: bool = False
+    locking: bool = False
+    refresh: bool = False
+    nested: int = 0
+    returning: bool = False
+    """Inside RETURNING: references to masked columns of the target become their masks."""
+    bare_call: int | None = None
+    """Identity of a call that is a whole, unnamed result column: a replacement must keep its name."""
+    top_targets: set[int] = field(default_factory=set[int])
+    """Identities of calls that are result columns of a bare top-level SELECT."""
+    query: Callable[..., Query] = field(default=lambda *_args, **_kw: Query())
+    write: Callable[..., Query] = field(default=lambda *_args, **_kw: Query())
+
+    @property
+    def enforcing(self) -> bool:
+        """True in restricted sessions: texts change, and what is not known is refused."""
+        return self.context.decision.level is SessionLevel.RESTRICTED
+
+    def visit(self, body: Node) -> None:
+        """Mark a node that decides something as understood."""
+        self.seen.add(id(body))
+
+    def use(self, resolved: Resolved) -> TableUse | None:
+        """Return the record of a relation; None for what policies do not speak of (catalogs, own temporary tables)."""
+        if resolved.schema in ("pg_catalog", "information_schema", "pg_temp", "pg_toast"):
+            return None
+        name = f"{resolved.schema}.{resolved.name}"
+        use = self.uses.get(name)
+        if use is None:
+            governed = self.governed.get(resolved.relation.oid) if resolved.relation else None
+            use = TableUse(name)
+            if governed is not None:
+                use.governed = True
+                use.classes = governed.classes
+                use.masks = {column: mask.kind for column, mask in governed.masks.items()}
+                use.filtered = bool(governed.filters)
+            self.uses[name] = use
+        return use
+
+    def replace(self, start: int, end: int, text: str | Callable[[], str]) -> None:
+        """Put ``text`` in the place of the tokens ``start`` to ``end``."""
+        self.pending.append(PendingEdit(start, end, text))
+
+    def around(self, start: int, end: int, before: str | Callable[[], str], after: str) -> None:
+        """Put ``before`` and ``after`` around the tokens ``start`` to ``end``."""
+        self.pending.append(PendingEdit(start, start, before, opening=True))
+        self.pending.append(PendingEdit(end, end, after))
+
+    def append(self, at: int, text: str | Callable[[], str]) -> None:
+        """Insert behind token ``at - 1``."""
+        self.pending.append(PendingEdit(at, at, text))
+
+    def edits(self) -> tuple[TextEdit, ...]:
+        """Return all edits, those at one place put together."""
+        inserts: dict[int, list[PendingEdit]] = {}
+        replaced: dict[int, PendingEdit] = {}
+        for edit in self.pending:
+            if edit.start == edit.end:
+                inserts.setdefault(edit.start, []).append(edit)
+            elif edit.start in replaced:
+                raise not_understood("two changes at one place of the statement")
+            else:
+                replaced[edit.start] = edit
+        out: list[TextEdit] = []
+        for start in sorted({*inserts, *replaced}):
+            here = inserts.get(start, [])
+            closing = "".join(_text(edit) for edit in here if not edit.opening)
+            opening = "".join(_text(edit) for edit in reversed(here) if edit.opening)
+            body = replaced.get(start)
+            if body is None:
+                out.append(TextEdit(start, start, closing + opening))
+            else:
+                if closing:
+                    out.append(TextEdit(start, start, closing))
+                out.append(TextEdit(start, body.end, opening + _text(body)))
+        for before, after in zip(out, out[1:], strict=False):
+            if before.end > after.start:
+                raise not_understood("changes of the statement that overlap")
+        return tuple(out)
+
+    def bound(self) -> tuple[int, ...]:
+        """Return the literal tokens of the statement that are not known to be free."""
+        tokens = self.tokens
+        return tuple(
+            index
+            for index in range(*self.span)
+            if tokens.kinds[index] in LITERAL_KINDS and tokens.starts[index] not in self.free
+        )
+
+    def complete(self, body: Node) -> None:
+        """Check that nothing of weight in the tree was passed by.
+
+        Raises:
+            ClientError: A relation, column, call or sub-select stands where it was not looked for.
+        """
+        for key, node in dictionaries(body):
+            if (key in _WEIGHTY or "relname" in node or "targetList" in node) and id(
+                node
+            ) not in self.seen:
+                raise not_understood(f"a {key} in a place that is not known")
+
+    def type_shadowed(self, name: str) -> bool:
+        """Say whether an unqualified type name means the session's own temporary table."""
+        return name in self.context.temporary
+
+
+_WEIGHTY = frozenset(
+    "RangeVar ColumnRef FuncCall SubLink SelectStmt InsertStmt UpdateStmt DeleteStmt MergeStmt TypeName A_Expr".split()
+)
+
+
+def _text(edit: PendingEdit) -> str:
+    return edit.text if isinstance(edit.text, str) else edit.text()
+
+
+def constant_string(node: Node | None) -> str | None:
+    """Return the value of a string constant, casts around it allowed; None for anything else."""
+    while node is not None and "TypeCast" in node:
+        node = node["TypeCast"]["arg"]
+    if node is None or "A_Const" not in node or "sval" not in node["A_Const"]:
+        return None
+    value: Any = node["A_Const"]["sval"].get("sval", "")
+    return str(value)
+
+
+def denied_function(name: str) -> Exception:
+    """Return the refusal of a call."""
+    return refused(
+        f"permission denied for function {name}",
+        detail="The function is not one that Sluice knows to be harmless, and no classification lists it as trusted.",
+        hint="Leave the call out, or ask the database's owner to list the function as trusted.",
+    )

@@ -1,0 +1,303 @@
+"""Function calls and operators: allow-listed names that nothing on the path shadows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sluice_proxy import allowlists
+from sluice_proxy.catalog.model import Function
+from sluice_proxy.facts.analysis import Analysis, constant_string, denied_function
+from sluice_proxy.facts.naming import literal, quoted, resolve
+from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.scopes import Level
+from sluice_proxy.facts.settings import settings_allowed
+from sluice_proxy.facts.traits import CONSTANT, Trait, joined, leaking
+from sluice_proxy.facts.tree import Node, strings, unwrap
+
+_Expression = Callable[[Analysis, Node | None, Level], Trait]
+_walk: list[_Expression] = []
+_free: list[Callable[[Analysis, Any], None]] = []
+
+_TOTAL = frozenset(
+    """
+    lower upper length char_length character_length octet_length bit_length btrim ltrim rtrim left right strpos
+    starts_with reverse initcap ascii concat concat_ws md5 position
+    """.split()
+)
+"""Functions over text that raise for no value."""
+_CLOCK = frozenset(
+    {"now", "transaction_timestamp", "statement_timestamp", "current_user", "session_user"}
+)
+
+
+def bind(expression: _Expression, free: Callable[[Analysis, Any], None]) -> None:
+    """Give the module its way back to the walker of expressions."""
+    _walk[:] = [expression]
+    _free[:] = [free]
+
+
+def check_operator(a: Analysis, names: list[str]) -> None:
+    """Check that an operator's name means PostgreSQL's own, or a known extension's.
+
+    Raises:
+        ClientError: A schema that is searched has one of that name.
+    """
+    if not a.enforcing or a.context.catalog is None:
+        return
+    name = names[-1]
+    schemas = a.context.catalog.operators.get(name, frozenset())
+    searched = {names[0]} if len(names) > 1 else {*a.context.search_path, "pg_temp"}
+    if schemas & searched:
+        raise refused(
+            f"permission denied for operator {'.'.join(names)}",
+            detail=f"Schema {min(schemas & searched)} has an operator of this name, which may do anything.",
+            hint=f"Write OPERATOR(pg_catalog.{name}), or take the schema off search_path.",
+        )
+
+
+def call(a: Analysis, body: Node, level: Level) -> Trait:
+    """Walk a call."""
+    names = strings(body["funcname"])
+    category = _category(a, body, names)
+    walk = _walk[0]
+    parts = [walk(a, item, level) for item in body.get("args", ())]
+    parts += [walk(a, item, level) for item in body.get("agg_order", ())]
+    if "agg_filter" in body:
+        parts.append(walk(a, body["agg_filter"], level))
+    if "over" in body:
+        window(a, body["over"], level)
+    if category == "values":
+        for item in body.get("args", ()):
+            _free[0](a, item)
+    if a.enforcing:
+        _special(a, body, names[-1], category, level)
+    if "over" in body or _aggregate(a, body, names[-1]):
+        whole = joined(parts)
+        return Trait(
+            refs=whole.refs, leaks=whole.leaks | whole.refs, barrier=True, columns=whole.columns
+        )
+    name = names[-1]
+    if name in _CLOCK and not parts:
+        return CONSTANT
+    if name in _TOTAL and all(part.value for part in parts) and category in ("values", "plain"):
+        return joined(parts, kind="total")
+    if category == "volatile":
+        whole = leaking(parts)
+        return Trait(refs=whole.refs, leaks=whole.leaks, leaks_anywhere=True, columns=whole.columns)
+    return leaking(parts)
+
+
+def window(a: Analysis, body: Node, level: Level) -> None:
+    """Walk a window's definition."""
+    walk = _walk[0]
+    for name in ("partitionClause", "orderClause"):
+        for item in body.get(name, ()):
+            walk(a, item, level)
+    for name in ("startOffset", "endOffset"):
+        if name in body:
+            walk(a, body[name], level)
+
+
+def _aggregate(a: Analysis, body: Node, name: str) -> bool:
+    return bool(body.get("agg_star") or body.get("agg_within_group")) or a.allow.is_aggregate(name)
+
+
+def _category(a: Analysis, body: Node, names: list[str]) -> str:
+    """Say what kind of function this is; a trusted or extension function is qualified in the text."""
+    name = names[-1]
+    if not a.enforcing or a.context.catalog is None:
+        a.functions.add(".".join(names) if len(names) > 1 else f"pg_catalog.{name}")
+        if a.context.decision.level > 0 and len(names) == 1 and a.allow.function(name) is None:
+            a.functions.discard(f"pg_catalog.{name}")
+            a.functions.add(name)
+        return "plain"
+    if len(names) > 2:
+        raise not_understood("a function of another database")
+    schema = names[0] if len(names) == 2 else None
+    category = a.allow.function(name)
+    if schema == "pg_catalog":
+        if category is None:
+            raise denied_function(f"pg_catalog.{name}")
+        a.functions.add(f"pg_catalog.{name}")
+        return category
+    if schema == "information_schema" and name in a.allow.information_functions:
+        a.functions.add(f"information_schema.{name}")
+        return "plain"
+    catalog = a.context.catalog
+    others = [
+        function
+        for function in catalog.functions.get(name, ())
+        if (function.schema == schema if schema else function.schema in a.context.search_path)
+    ]
+    categories = [_harmless(a, function) for function in others]
+    foreign = [function for function, kind in zip(others, categories, strict=True) if kind is None]
+    if foreign:
+        raise denied_function(f"{foreign[0].schema}.{name}")
+    if schema is None and category is not None:
+        a.functions.add(f"pg_catalog.{name}")
+        return category
+    if not others:
+        raise denied_function(name if schema is None else f"{schema}.{name}")
+    owner = (
+        next(item for item in a.context.search_path if any(f.schema == item for f in others))
+        if schema is None
+        else schema
+    )
+    a.functions.add(f"{owner}.{name}")
+    if schema is None:
+        index = a.tokens.at(body["location"])
+        a.replace(index, a.tokens.name_end(index), f"{quoted(owner)}.{quoted(name)}")
+    return "volatile" if "volatile" in categories else "plain"
+
+
+def _harmless(a: Analysis, function: Function) -> str | None:
+    """Return the category of a function outside of pg_catalog; None: denied."""
+    if function.signature in a.context.decision.trusted_functions:
+        return "volatile"
+    return a.allow.extension_function(function)
+
+
+def _special(a: Analysis, body: Node, name: str, category: str, level: Level) -> None:
+    if category == "definition":
+        before, after = allowlists.definition_sql("\x00").split("\x00")
+        start, end = _extent(a, body)
+        a.around(start, end, before, after + _kept_name(a, body, name))
+    elif category == "size":
+        _size(a, body)
+    elif category == "sequence":
+        _sequence(a, body, name)
+    elif category == "setting":
+        _setting(a, body, name, level)
+    elif category == "query_text":
+        start, end = _extent(a, body)
+        text = a.tokens.text.decode("utf-8", "replace")
+        a.exact = True
+        a.replace(start, end, f"{literal(text)}::pg_catalog.text" + _kept_name(a, body, name))
+
+
+def _kept_name(a: Analysis, body: Node, name: str) -> str:
+    return f" AS {quoted(name)}" if a.bare_call == id(body) else ""
+
+
+def _extent(a: Analysis, body: Node) -> tuple[int, int]:
+    """Return the tokens of a call, from its name to its closing parenthesis."""
+    start = a.tokens.at(body["location"])
+    opening = a.tokens.dotted_end(start, len(body["funcname"]))
+    if a.tokens.raw(opening) != b"(":
+        raise not_understood(f"a call of {strings(body['funcname'])[-1]} in a special form")
+    return start, a.tokens.close(opening) + 1
+
+
+def _size(a: Analysis, body: Node) -> None:
+    """Give NULL in the place of governed tables, their indexes and TOAST, so that their size reads as empty."""
+    start, end = _extent(a, body)
+    opening = a.tokens.dotted_end(start, len(body["funcname"]))
+    stop = opening + 1
+    while stop < end - 1 and a.tokens.raw(stop) != b",":
+        stop = a.tokens.close(stop) + 1 if a.tokens.raw(stop) in (b"(", b"[") else stop + 1
+    if stop == opening + 1:
+        return
+    oids = sorted(
+        oid
+        for oid, governed in a.governed.items()
+        if governed.relation.schema not in ("pg_catalog", "information_schema") and _sized(governed)
+    )
+    listed = "ARRAY[" + ",".join(str(oid) for oid in oids) + "]::pg_catalog.oid[]"
+    eq = "OPERATOR(pg_catalog.=)"
+    hidden = (
+        f"z.o::pg_catalog.oid {eq} ANY ({listed})"
+        f" OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid {eq} z.o::pg_catalog.oid AND i.indrelid {eq} ANY ({listed}))"
+        f" OR EXISTS (SELECT FROM pg_catalog.pg_class t WHERE t.reltoastrelid {eq} z.o::pg_catalog.oid AND t.oid {eq} ANY ({listed}))"
+    )
+    a.around(
+        opening + 1,
+        stop,
+        f"(SELECT CASE WHEN {hidden} THEN NULL::pg_catalog.regclass ELSE z.o END FROM (SELECT (",
+        ")::pg_catalog.regclass AS o) z)",
+    )
+
+
+def _sized(governed: Any) -> bool:
+    return bool(governed.filters or governed.masks or governed.denial)
+
+
+def _sequence(a: Analysis, body: Node, name: str) -> None:
+    if not body.get("args"):
+        if any(item.denial and item.relation.kind == "S" for item in a.governed.values()):
+            raise denied_function(name)
+        return
+    value = constant_string(body["args"][0])
+    if value is None:
+        raise refused(
+            f"permission denied for function {name}",
+            detail="Which sequence is meant is not known before the statement runs.",
+            hint="Name the sequence by a constant.",
+        )
+    schema, table = _parsed_name(value)
+    resolved = resolve(a.context, schema, table)
+    governed = a.governed.get(resolved.relation.oid) if resolved.relation else None
+    if resolved.found and governed is None:
+        return
+    raise refused(
+        f"permission denied for sequence {value}",
+        detail="It counts rows that a policy hides."
+        if governed
+        else "It is not in the catalog that Sluice has read.",
+    )
+
+
+def _parsed_name(value: str) -> tuple[str | None, str]:
+    from sluice_proxy.facts.lexer import Tokens  # noqa: PLC0415 - the lexer needs no names
+
+    tokens = Tokens(value.encode())
+    end = tokens.name_end(0)
+    first = tokens.name(0)
+    if end == len(tokens):
+        return None, first
+    if tokens.raw(end) != b"." or tokens.name_end(end + 1) != len(tokens):
+        raise not_understood("a name with more than two parts")
+    return first, tokens.name(end + 1)
+
+
+def _setting(a: Analysis, body: Node, name: str, level: Level) -> None:
+    args = body.get("args", [])
+    setting = constant_string(args[0]) if args else None
+    if setting is None:
+        raise refused(
+            f"permission denied for function {name}", hint="Name the setting by a constant."
+        )
+    if name == "current_setting":
+        if not a.allow.setting_readable(setting):
+            raise refused(f'permission denied to examine "{setting}"')
+        return
+    value = constant_string(args[1]) if len(args) > 1 else None
+    local = args[2] if len(args) > 2 else None
+    if value is None or local is None or unwrap(local)[0] not in ("A_Const", "TypeCast"):
+        raise refused(
+            f"permission denied for function {name}",
+            hint="Give the value as a constant, or use SET.",
+        )
+    reason = settings_allowed(setting, value)
+    if reason is not None:
+        raise refused(f'permission denied to set parameter "{setting}"', detail=reason + ".")
+    if setting.lower() == "search_path":
+        if id(body) not in a.top_targets or level.parent is not None:
+            raise refused(
+                "permission denied to set search_path inside a query", hint="Use SET search_path."
+            )
+        check_search_path([part.strip() for part in value.split(",")])
+        a.refresh = True
+    a.exact = True
+
+
+def check_search_path(schemas: list[str]) -> None:
+    """Refuse a path on which another schema comes before pg_catalog."""
+    names = [schema.strip('" ').lower() for schema in schemas]
+    if "pg_catalog" in names and any(
+        name != "pg_temp" for name in names[: names.index("pg_catalog")]
+    ):
+        raise refused(
+            "pg_catalog may not stand behind another schema in search_path",
+            hint="Leave pg_catalog out: it is searched first then.",
+        )

@@ -1,0 +1,291 @@
+"""Column references: what they mean, and what they become."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.naming import quoted
+from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.scopes import SYSTEM_COLUMNS, Level, Source
+from sluice_proxy.facts.traits import Trait
+from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.types import built_in
+from sluice_proxy.masks import mask_sql
+
+_Expression = Callable[[Analysis, Node | None, Level], Trait]
+_expression: list[_Expression] = []
+
+
+def bind(expression: _Expression) -> None:
+    """Give the module its way back to the walker of expressions."""
+    _expression[:] = [expression]
+
+
+def column(a: Analysis, body: Node, level: Level) -> Trait:
+    """Resolve one reference."""
+    fields = body["fields"]
+    star = "A_Star" in fields[-1]
+    names = strings(fields[:-1] if star else fields)
+    a.mentioned.update(names)
+    if star and not names:
+        return everything(a, level)
+    if star:
+        return _whole(a, _qualified(a, body, names, level, star=True), level)
+    if len(names) == 1:
+        return _bare(a, body, names[0], level)
+    source = _qualified(a, body, names[:-1], level, star=False)
+    if source is None:
+        return Trait(refs=_all_sources(level), leaks=_all_sources(level), columns=True)
+    return _of_source(a, body, source, names[-1], level, len(names))
+
+
+def everything(a: Analysis, level: Level) -> Trait:
+    """Record ``*``: every column of every FROM item of the level."""
+    for source in level.sources:
+        _read_all(a, source)
+    return Trait(refs=frozenset(level.sources), columns=True)
+
+
+def _read_all(a: Analysis, source: Source) -> None:
+    if source.target and source.governed and source.governed.masks:
+        raise refused(
+            f'permission denied for whole rows of table "{source.refname}"',
+            hint="Name the columns that are needed.",
+        )
+    source.everything = True
+    for member in source.members:
+        _read_all(a, member)
+    if source.use is not None and source.relation is not None:
+        source.use.read = True
+        source.use.reads.update(item.name for item in source.relation.columns)
+
+
+def _whole(a: Analysis, source: Source | None, level: Level) -> Trait:
+    if source is None:
+        return Trait(refs=_all_sources(level), columns=True)
+    level.note(source)
+    _read_all(a, source)
+    return Trait(refs=frozenset({source}), columns=True)
+
+
+def _all_sources(level: Level) -> frozenset[Source]:
+    return frozenset(source for each in level.chain() for source in each.sources)
+
+
+def _qualified(
+    a: Analysis, body: Node, names: list[str], level: Level, *, star: bool
+) -> Source | None:
+    """Return the FROM item behind the qualifier, and drop a schema that the splice has taken away."""
+    if len(names) == 1:
+        return level.named(names[0])
+    if len(names) == 3 and a.context.catalog is not None and names[0] != a.context.catalog.database:
+        raise not_understood("a column of another database")
+    schema, table = names[-2], names[-1]
+    source = level.qualified(schema, table)
+    if source is None and schema.startswith("pg_temp"):
+        source = level.qualified("pg_temp", table)
+    if (
+        source is not None
+        and a.enforcing
+        and (source.governed is not None or source.table != source.refname)
+    ):
+        index = a.tokens.at(body["location"])
+        end = a.tokens.dotted_end(index, len(names))
+        a.replace(index, end, quoted(source.refname))
+    del star
+    return source
+
+
+def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
+    unsure: list[Source] = []
+    for each in level.chain():
+        sure = [source for source in each.real() if source.has(name)]
+        if name in SYSTEM_COLUMNS and not sure:
+            sure = [
+                source for source in each.real() if source.relation is not None or source.target
+            ]
+        if sure:
+            if unsure and any(_raw(source, name) for source in sure):
+                raise not_understood(
+                    f'a column reference "{name}" that may mean more than one table'
+                )
+            traits = [_of_source(a, body, source, name, level, 1) for source in sure]
+            refs = frozenset(source for trait in traits for source in trait.refs) | frozenset(
+                unsure
+            )
+            leaks = frozenset(source for trait in traits for source in trait.leaks)
+            first = traits[0]
+            return Trait(
+                kind=first.kind if not unsure else "other",
+                refs=refs,
+                leaks=leaks,
+                type=first.type,
+                columns=True,
+            )
+        unsure.extend(source for source in each.real() if source.columns is None)
+    source = level.named(name)
+    if source is not None:
+        return _whole(a, source, level)
+    if unsure:
+        return Trait(kind="total", refs=frozenset(unsure), columns=True)
+    if any(source.target and source.governed for source in _all_sources(level)):
+        raise not_understood(f'a column reference "{name}" that cannot be resolved')
+    return Trait(refs=_all_sources(level), leaks=_all_sources(level), columns=True)
+
+
+def _raw(source: Source, name: str) -> bool:
+    return source.target and source.governed is not None and name in source.governed.masks
+
+
+def _of_source(
+    a: Analysis, body: Node, source: Source, name: str, level: Level, parts: int
+) -> Trait:
+    level.note(source)
+    if source.members:
+        return _of_members(a, body, source, name, level)
+    if name in SYSTEM_COLUMNS and not source.has(name):
+        return _system(a, source, name)
+    if source.has(name) is False:
+        check_field(a, name)
+        return _whole(a, source, level)
+    known = source.column(name)
+    source.wanted.add(name)
+    if source.use is not None:
+        source.use.read = True
+        source.use.reads.add(known.name if known else name)
+    if source.target and known is not None:
+        _target_column(a, body, source, known.name, parts)
+    leaks = frozenset({source}) if source.leaky(name) else frozenset[Source]()
+    type_ = known.type if known else None
+    bare = type_ is None or built_in(type_)
+    return Trait(
+        kind="bare" if bare else "other",
+        refs=frozenset({source}),
+        leaks=leaks,
+        type=type_,
+        columns=True,
+    )
+
+
+def _of_members(a: Analysis, body: Node, source: Source, name: str, level: Level) -> Trait:
+    """Resolve ``j.column`` for the alias of a join."""
+    refs = frozenset(source.members)
+    traits = [
+        _of_source(a, body, member, name, level, 1) for member in source.members if member.has(name)
+    ]
+    if len(traits) == 1:
+        return traits[0]
+    return Trait(refs=refs, leaks=refs, columns=True)
+
+
+def _system(a: Analysis, source: Source, name: str) -> Trait:
+    governed = source.governed
+    if governed is not None and name == "ctid" and (governed.filters or governed.masks):
+        raise refused(
+            f'permission denied for column "ctid" of table "{source.refname}"',
+            detail="Physical places tell of rows and values that a policy hides.",
+            hint="Use the primary key.",
+        )
+    if governed is not None and source.target:
+        raise not_understood(f'the system column "{name}" of a governed table here')
+    source.system.add(name)
+    if source.use is not None:
+        source.use.read = True
+    return Trait(refs=frozenset({source}), columns=True)
+
+
+def _target_column(a: Analysis, body: Node, source: Source, name: str, parts: int) -> None:
+    governed = source.governed
+    if (
+        governed is None
+        or name not in governed.masks
+        or source.relation is None
+        or a.context.catalog is None
+    ):
+        return
+    if not a.returning:
+        raise refused(
+            f'permission denied for column "{name}" of table "{source.relation.qualified}"',
+            detail="A masked column of the table that is written may not decide what is written.",
+            hint="Use other columns in WHERE, SET and ON CONFLICT.",
+        )
+    known = source.relation.column(name)
+    if known is None:
+        raise not_understood("a column that the catalog does not have")
+    index = a.tokens.at(body["location"])
+    end = a.tokens.dotted_end(index, parts)
+    text = mask_sql(
+        governed.masks[name],
+        known,
+        f"{quoted(source.refname)}.{quoted(name)}",
+        a.context.catalog,
+        references=lambda other: f"{quoted(source.refname)}.{quoted(other)}",
+    )
+    if any(edit.start == index and edit.end == end for edit in a.pending):
+        a.pending[:] = [edit for edit in a.pending if not (edit.start == index and edit.end <= end)]
+    a.pending[:] = [edit for edit in a.pending if not (index <= edit.start < edit.end <= end)]
+    a.replace(index, end, f"({text})" + (f" AS {quoted(name)}" if a.bare_call == id(body) else ""))
+
+
+def indirection_base(a: Analysis, body: Node, level: Level) -> Trait | None:
+    """Resolve ``(u).column`` over a whole row; None when the base is any other expression."""
+    kind, inner = unwrap(body["arg"])
+    step = body["indirection"][0]
+    if kind != "ColumnRef" or "String" not in step or "A_Star" in inner["fields"][-1]:
+        return None
+    names = strings(inner["fields"])
+    if len(names) != 1 or any(
+        source.has(names[0]) for each in level.chain() for source in each.sources
+    ):
+        return None
+    source = level.named(names[0])
+    if source is None or source.relation is None:
+        return None
+    a.visit(inner)
+    level.note(source)
+    _read_all(a, source)
+    return Trait(refs=frozenset({source}), columns=True)
+
+
+def check_field(a: Analysis, name: str) -> None:
+    """Check a name behind a dot that is not a plain column: it may be a function in disguise.
+
+    Raises:
+        ClientError: A function of that name exists that is not known to be harmless.
+    """
+    a.mentioned.add(name)
+    if not a.enforcing or a.context.catalog is None:
+        return
+    known = a.context.catalog.functions.get(name, ())
+    if any(function.extension is None for function in known):
+        raise refused(
+            f'permission denied for function "{name}"',
+            detail="A name behind a dot can also call a function.",
+            hint="Rename the column in the statement, or ask for the function to be trusted.",
+        )
+    if a.allow.function(name) is None and name not in _column_names(a) and name.startswith(_RISKY):
+        raise refused(f'permission denied for function "{name}"')
+
+
+_RISKY = (
+    "pg_",
+    "lo_",
+    "txid_",
+    "has_",
+    "currtid",
+    "query_to",
+    "table_to",
+    "schema_to",
+    "database_to",
+    "cursor_to",
+)
+
+
+def _column_names(a: Analysis) -> frozenset[str]:
+    catalog = a.context.catalog
+    if catalog is None:
+        return frozenset()
+    return frozenset(
+        item.name for relation in catalog.relations.values() for item in relation.columns
+    )

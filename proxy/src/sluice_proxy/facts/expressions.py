@@ -1,0 +1,340 @@
+"""Expressions: every node is known, every column and call is resolved, and what may leak is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sluice_proxy.facts import calls, columns, types
+from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.scopes import Level
+from sluice_proxy.facts.traits import CONSTANT, Trait, joined, leaking
+from sluice_proxy.facts.tree import SINCE, Node, strings, unwrap
+
+Handler = Callable[[Analysis, Node, Level], Trait]
+
+_COMPARISONS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
+_LIKE = frozenset({"AEXPR_LIKE", "AEXPR_ILIKE"})
+
+
+def expression(a: Analysis, node: Node | None, level: Level) -> Trait:
+    """Walk one expression.
+
+    Raises:
+        ClientError: Something in it is not known to be harmless.
+    """
+    if node is None:
+        return CONSTANT
+    kind, body = unwrap(node)
+    handler = HANDLERS.get(kind)
+    if handler is None:
+        raise not_understood(f"an expression of the kind {kind}")
+    if a.context.server_major < SINCE.get(kind, 0):
+        raise not_understood(f"{kind}, which this server reads in another way")
+    a.visit(body)
+    return handler(a, body, level)
+
+
+def every(a: Analysis, nodes: Any, level: Level) -> list[Trait]:
+    """Walk a list of expressions."""
+    return [expression(a, node, level) for node in nodes or ()]
+
+
+def _children(*fields: str) -> Handler:
+    def handler(a: Analysis, body: Node, level: Level) -> Trait:
+        return joined(_fields(a, body, level, fields), kind="total")
+
+    return handler
+
+
+def _leaky_children(*fields: str) -> Handler:
+    def handler(a: Analysis, body: Node, level: Level) -> Trait:
+        return leaking(_fields(a, body, level, fields))
+
+    return handler
+
+
+def _fields(a: Analysis, body: Node, level: Level, fields: tuple[str, ...]) -> list[Trait]:
+    out: list[Trait] = []
+    for name in fields:
+        value = body.get(name)
+        if isinstance(value, list):
+            out.extend(every(a, value, level))
+        elif isinstance(value, dict):
+            out.append(expression(a, value, level))
+    return out
+
+
+def _constant(a: Analysis, body: Node, level: Level) -> Trait:
+    del a, level
+    if "sval" in body:
+        return Trait(kind="const", text=body["sval"].get("sval", ""))
+    return CONSTANT
+
+
+def _parameter(a: Analysis, body: Node, level: Level) -> Trait:
+    del a, body, level
+    return CONSTANT
+
+
+def _operator(a: Analysis, body: Node, level: Level) -> Trait:
+    kind = body["kind"]
+    names = strings(body["name"])
+    if kind == "AEXPR_BETWEEN" or kind.startswith(("AEXPR_NOT_BETWEEN", "AEXPR_BETWEEN")):
+        for name in ("<", "<=", ">", ">="):
+            calls.check_operator(a, [name])
+        names = [">="]
+    else:
+        calls.check_operator(a, names)
+    left = expression(a, body.get("lexpr"), level)
+    right = expression(a, body.get("rexpr"), level)
+    sides = [left, right]
+    name = names[-1]
+    if kind in _LIKE:
+        total = (
+            left.value
+            and right.kind == "const"
+            and _safe_pattern(right.text)
+            and types.text_like(left.type)
+        )
+        return joined(sides, kind="total") if total else leaking(sides)
+    if kind in ("AEXPR_SIMILAR", "AEXPR_NULLIF"):
+        return leaking(sides)
+    if name in _COMPARISONS and all(side.value for side in sides) and types.comparable(sides):
+        _free_operands(a, body)
+        return joined(sides, kind="total")
+    if kind == "AEXPR_OP" and name in ("+", "-") and _small_shift(body, sides):
+        return joined(sides, kind="total")
+    if all(side.kind == "const" for side in sides) and kind == "AEXPR_OP" and not body.get("lexpr"):
+        return joined(sides, kind="const")
+    if (
+        name in _COMPARISONS
+        and any(side.leaky for side in sides)
+        and all(side.value or side.leaky for side in sides)
+    ):
+        _free_operands(a, body)  # Comparing does not raise: only the leaky operand counts.
+        return joined(sides)
+    return leaking(sides)
+
+
+def _small_shift(body: Node, sides: list[Trait]) -> bool:
+    """Say whether this is now() or a column, plus or minus a literal interval that cannot overflow anything."""
+    cast = body.get("rexpr", {}).get("TypeCast")
+    if cast is None or sides[0].columns or not sides[0].value:
+        return False
+    return types.small_interval(cast)
+
+
+def _free_operands(a: Analysis, body: Node) -> None:
+    for side in ("lexpr", "rexpr"):
+        free_literals(a, body.get(side))
+
+
+def free_literals(a: Analysis, node: Any) -> None:
+    """Note that literals right here, or below plain casts and lists, decide nothing about the plan."""
+    if not isinstance(node, dict):
+        return
+    if "A_Const" in node:
+        offset = node["A_Const"].get("location")
+        if offset is not None:
+            a.free.add(offset)
+    elif "TypeCast" in node:
+        if types.plain(node["TypeCast"]["typeName"]):
+            free_literals(a, node["TypeCast"]["arg"])
+    elif "List" in node:
+        for item in node["List"].get("items", ()):
+            free_literals(a, item)
+    elif "A_ArrayExpr" in node:
+        for item in node["A_ArrayExpr"].get("elements", ()):
+            free_literals(a, item)
+
+
+def _safe_pattern(pattern: str | None) -> bool:
+    if pattern is None:
+        return False
+    tail = len(pattern) - len(pattern.rstrip("\\"))
+    return tail % 2 == 0
+
+
+def _cast(a: Analysis, body: Node, level: Level) -> Trait:
+    inner = expression(a, body["arg"], level)
+    type_name = body["typeName"]
+    types.check_type(a, type_name)
+    if inner.kind == "const":
+        return Trait(kind="const", text=inner.text if types.text_name(type_name) else None)
+    if inner.value and types.total_cast(inner.type, type_name):
+        return joined([inner], kind="total")
+    return leaking([inner])
+
+
+def _boolean(a: Analysis, body: Node, level: Level) -> Trait:
+    return joined(every(a, body["args"], level), kind="total")
+
+
+def _sublink(a: Analysis, body: Node, level: Level) -> Trait:
+    kind = body["subLinkType"]
+    test = expression(a, body["testexpr"], level) if "testexpr" in body else CONSTANT
+    if kind in ("ANY_SUBLINK", "ALL_SUBLINK"):
+        calls.check_operator(a, strings(body.get("operName")) or ["="])
+    elif kind not in ("EXISTS_SUBLINK", "EXPR_SUBLINK", "ARRAY_SUBLINK"):
+        raise not_understood(f"a sub-select of the kind {kind}")
+    opening = _sublink_opening(a, body["location"], kind)
+    _, select = unwrap(body["subselect"])
+    query = a.query(a, select, level, end=a.tokens.close(opening), role="sublink")
+    if kind == "ANY_SUBLINK" and query.leaky_targets and query.filtered:
+        a.fences.append(query)
+    outer = frozenset(query.level.outer if query.level else ())
+    parts = [test, Trait(refs=outer, columns=bool(outer))]
+    operator = (strings(body.get("operName")) or ["="])[-1]
+    total = query.total and kind != "EXPR_SUBLINK" and kind != "ARRAY_SUBLINK"
+    if total and test.value and operator in _COMPARISONS:
+        return joined([test, Trait(kind="total", refs=outer)], kind="total")
+    return leaking(parts)
+
+
+def _sublink_opening(a: Analysis, offset: int, kind: str) -> int:
+    tokens = a.tokens
+    index = tokens.at(offset)
+    if kind in ("ANY_SUBLINK", "ALL_SUBLINK") and tokens.word(index) not in ("in", "not"):
+        while tokens.word(index) not in ("any", "some", "all"):
+            index = tokens.close(index + 1) + 1 if tokens.raw(index + 1) == b"(" else index + 1
+            if index >= a.span[1]:
+                raise not_understood("a sub-select that cannot be found in the text")
+    while tokens.raw(index) != b"(":
+        index += 1
+        if index >= a.span[1]:
+            raise not_understood("a sub-select that cannot be found in the text")
+    return index
+
+
+def _case(a: Analysis, body: Node, level: Level) -> Trait:
+    parts: list[Trait] = []
+    if "arg" in body:
+        calls.check_operator(a, ["="])
+        parts.append(expression(a, body["arg"], level))
+    for item in body["args"]:
+        _, when = unwrap(item)
+        parts.append(expression(a, when["expr"], level))
+        parts.append(expression(a, when["result"], level))
+    if "defresult" in body:
+        parts.append(expression(a, body["defresult"], level))
+    return joined(parts, kind="total")
+
+
+def _indirection(a: Analysis, body: Node, level: Level) -> Trait:
+    parts = [columns.indirection_base(a, body, level) or expression(a, body["arg"], level)]
+    for item in body["indirection"]:
+        kind, step = unwrap(item)
+        if kind == "String":
+            columns.check_field(a, step.get("sval", ""))
+        elif kind == "A_Indices":
+            parts.extend(_fields(a, step, level, ("lidx", "uidx")))
+        elif kind != "A_Star":
+            raise not_understood(f"a selection by {kind}")
+    return leaking(parts)
+
+
+def _row(a: Analysis, body: Node, level: Level) -> Trait:
+    parts = every(a, body.get("args"), level)
+    whole = joined(parts, kind="total")
+    return whole if body.get("row_format") == "COERCE_IMPLICIT_CAST" else joined(parts)
+
+
+def _list(a: Analysis, body: Node, level: Level) -> Trait:
+    parts = every(a, body.get("items"), level)
+    if all(part.kind == "const" for part in parts):
+        return CONSTANT
+    return joined(parts, kind="total")
+
+
+def _array(a: Analysis, body: Node, level: Level) -> Trait:
+    parts = every(a, body.get("elements"), level)
+    if all(part.kind == "const" for part in parts):
+        return CONSTANT
+    return joined(parts, kind="total")
+
+
+def _named_argument(a: Analysis, body: Node, level: Level) -> Trait:
+    return expression(a, body["arg"], level)
+
+
+def _collate(a: Analysis, body: Node, level: Level) -> Trait:
+    names = strings(body["collname"])
+    if len(names) > 1 and names[0] != "pg_catalog":
+        raise refused(f'collation "{".".join(names)}" is not one of PostgreSQL\'s own')
+    return leaking([expression(a, body["arg"], level)]) if "arg" in body else CONSTANT
+
+
+def _value_function(a: Analysis, body: Node, level: Level) -> Trait:
+    del level
+    op = body["op"]
+    if op in ("SVFOP_CURRENT_CATALOG", "SVFOP_CURRENT_SCHEMA") or op.startswith("SVFOP_"):
+        a.functions.add("pg_catalog." + op.removeprefix("SVFOP_").lower())
+        return CONSTANT
+    raise not_understood(f"the value function {op}")
+
+
+def _min_max(a: Analysis, body: Node, level: Level) -> Trait:
+    return joined(every(a, body["args"], level), kind="total")
+
+
+def _set_to_default(a: Analysis, body: Node, level: Level) -> Trait:
+    del a, body, level
+    return CONSTANT
+
+
+def _xml(a: Analysis, body: Node, level: Level) -> Trait:
+    parts = every(a, body.get("args"), level)
+    for item in body.get("named_args", ()):
+        _, target = unwrap(item)
+        a.visit(target)
+        parts.append(expression(a, target["val"], level))
+    return leaking(parts)
+
+
+def _xml_serialize(a: Analysis, body: Node, level: Level) -> Trait:
+    types.check_type(a, body["typeName"])
+    return leaking([expression(a, body["expr"], level)])
+
+
+def _sort(a: Analysis, body: Node, level: Level) -> Trait:
+    if body.get("useOp"):
+        calls.check_operator(a, strings(body["useOp"]))
+    return expression(a, body["node"], level)
+
+
+def _param_all(a: Analysis, body: Node, level: Level) -> Trait:
+    return joined(every(a, body.get("args"), level))
+
+
+HANDLERS: dict[str, Handler] = {
+    "A_ArrayExpr": _array,
+    "A_Const": _constant,
+    "A_Expr": _operator,
+    "A_Indirection": _indirection,
+    "BoolExpr": _boolean,
+    "BooleanTest": _children("arg"),
+    "CaseExpr": _case,
+    "CoalesceExpr": _children("args"),
+    "CollateClause": _collate,
+    "ColumnRef": columns.column,
+    "FuncCall": calls.call,
+    "GroupingFunc": _param_all,
+    "List": _list,
+    "MinMaxExpr": _min_max,
+    "NamedArgExpr": _named_argument,
+    "NullTest": _children("arg"),
+    "ParamRef": _parameter,
+    "RowExpr": _row,
+    "SQLValueFunction": _value_function,
+    "SetToDefault": _set_to_default,
+    "SortBy": _sort,
+    "SubLink": _sublink,
+    "TypeCast": _cast,
+    "XmlExpr": _xml,
+    "XmlSerialize": _xml_serialize,
+}
+"""The expression nodes that are known; every other one is refused."""
+calls.bind(expression, free_literals)
+columns.bind(expression)

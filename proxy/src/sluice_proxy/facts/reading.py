@@ -1,0 +1,234 @@
+"""From a text to the facts of its statements."""
+
+from __future__ import annotations
+
+import sys
+
+from sluice_proxy import allowlists
+from sluice_proxy.decisions import Level as SessionLevel
+from sluice_proxy.decisions import SessionContext
+from sluice_proxy.facts import temporary, utility
+from sluice_proxy.facts.analysis import Analysis, governed_of
+from sluice_proxy.facts.guards import settle
+from sluice_proxy.facts.lexer import Tokens
+from sluice_proxy.facts.model import SessionEffects, StatementFacts, TableUse
+from sluice_proxy.facts.naming import resolve
+from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.select import query
+from sluice_proxy.facts.tree import Node, RawStatement, dictionaries, parse
+from sluice_proxy.facts.writes import write
+from sluice_proxy.reports import ClientError
+
+_DEPTH_MAX = 12000
+"""Python frames: about 2,500 levels of nested expressions, more than PostgreSQL's own stack takes by default."""
+
+_KINDS = {
+    "SelectStmt": "select",
+    "InsertStmt": "insert",
+    "UpdateStmt": "update",
+    "DeleteStmt": "delete",
+    "MergeStmt": "merge",
+}
+
+
+def read_facts(text: bytes, context: SessionContext, *, simple: bool) -> tuple[StatementFacts, ...]:
+    """Read every statement of a text.
+
+    Args:
+        text: As the client sent it, without the closing NUL.
+        context: The session's.
+        simple: True for a Query, which may hold several statements.
+
+    Raises:
+        ClientError: Not parsed, not known, or not allowed to anybody whose data are masked. Never in open sessions.
+    """
+    if context.decision.level is SessionLevel.OPEN:
+        return _open(text, context)
+    try:
+        return _closed(text, context, simple=simple)
+    except RecursionError as error:
+        raise not_understood("a statement nested too deeply") from error
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        # A tree of another form than the grammar of this pglast gives: doubt denies.
+        raise not_understood("a statement of an unexpected form") from error
+
+
+def _closed(text: bytes, context: SessionContext, *, simple: bool) -> tuple[StatementFacts, ...]:
+    if sys.getrecursionlimit() < _DEPTH_MAX:
+        sys.setrecursionlimit(_DEPTH_MAX)
+    tokens = Tokens(text)
+    statements = parse(text)
+    if len(statements) > 1 and not simple:
+        raise not_understood("several statements in one Parse message")
+    if context.catalog is None and context.decision.level is SessionLevel.RESTRICTED:
+        raise not_understood("a restricted session without a catalog")
+    out: list[StatementFacts] = []
+    refreshed = False
+    for statement in statements:
+        facts = _statement(tokens, context, statement)
+        if refreshed and (
+            facts.tables or facts.functions or facts.edits or facts.kind not in _HARMLESS_LATER
+        ):
+            raise not_understood(
+                "a statement behind one that changes the session, in one message",
+                "Send the statements one by one.",
+            )
+        refreshed |= facts.effects is not None and facts.effects.refresh
+        out.append(facts)
+    return tuple(out)
+
+
+_HARMLESS_LATER = frozenset(
+    "begin start commit rollback savepoint release rollback_to set reset show discard deallocate close".split()
+)
+
+
+def _statement(tokens: Tokens, context: SessionContext, statement: RawStatement) -> StatementFacts:
+    a = Analysis(
+        tokens=tokens,
+        context=context,
+        span=tokens.span(statement.start, statement.end),
+        governed=governed_of(context),
+        allow=allowlists.for_major(context.server_major),
+        query=query,
+        write=write,
+    )
+    _check_path(a, statement.type)
+    effects = _dispatch(a, statement)
+    if a.enforcing:
+        a.complete(statement.body)
+        settle(a)
+    return _facts(a, statement, effects)
+
+
+def _check_path(a: Analysis, kind: str) -> None:
+    path = a.context.search_path
+    if (
+        not a.enforcing
+        or "pg_catalog" not in path
+        or kind in ("VariableSetStmt", "TransactionStmt", "DiscardStmt")
+    ):
+        return
+    if any(schema != "pg_temp" for schema in path[: path.index("pg_catalog")]):
+        raise refused(
+            "search_path names another schema before pg_catalog",
+            detail="What stands there could take the place of PostgreSQL's own functions.",
+            hint="SET search_path without pg_catalog.",
+        )
+
+
+def _dispatch(a: Analysis, statement: RawStatement) -> SessionEffects | None:
+    kind, body = statement.type, statement.body
+    if kind in _KINDS:
+        a.kind = _KINDS[kind]
+        effects = temporary.select_into(a, body) if "intoClause" in body else None
+        if kind == "SelectStmt":
+            a.actions.add("select")
+            query(a, body, None, end=a.span[1], role="top")
+        else:
+            write(a, kind, body, None, end=a.span[1])
+        return SessionEffects(refresh=True) if a.refresh else effects
+    handler = utility.HANDLERS.get(kind)
+    if handler is None or (not a.enforcing and kind in _ANY_DDL):
+        if a.enforcing:
+            raise temporary.ddl_refused(_spelled(kind))
+        _other(a, kind, body)
+        return None
+    a.exact = True
+    effects = handler(a, body)
+    return effects
+
+
+_ANY_DDL = frozenset({"DropStmt", "AlterTableStmt", "RenameStmt", "IndexStmt", "CreateStmt"})
+
+
+def _spelled(kind: str) -> str:
+    name = kind.removesuffix("Stmt")
+    return "".join(f" {c}" if c.isupper() else c for c in name).strip().upper()
+
+
+def _other(a: Analysis, kind: str, body: Node) -> None:
+    """Record a statement that guarded and open sessions may send and that is not walked: its kind and relations."""
+    a.kind = _spelled(kind).lower()
+    action = "ddl.other"
+    for prefix, name in (
+        ("Create", "create"),
+        ("Index", "create"),
+        ("View", "create"),
+        ("Alter", "alter"),
+        ("Rename", "alter"),
+        ("Drop", "drop"),
+        ("Grant", "grant"),
+    ):
+        if kind.startswith(prefix):
+            action = f"ddl.{name}"
+    a.actions.add(action)
+    for _, node in dictionaries(body):
+        if "relname" in node:
+            use = a.use(resolve(a.context, node.get("schemaname"), node["relname"]))
+            if use is not None:
+                use.written = True
+
+
+def _facts(a: Analysis, statement: RawStatement, effects: SessionEffects | None) -> StatementFacts:
+    tables = tuple(sorted(a.uses.values(), key=lambda use: use.name))
+    actions = tuple(sorted(a.actions)) if tables or a.actions - {"select"} else ("session",)
+    if not tables and actions != ("session",) and not set(actions) & {"call", "listen"}:
+        actions = (
+            ("session",) if not any(action.startswith("ddl.") for action in actions) else actions
+        )
+    return StatementFacts(
+        kind=a.kind,
+        actions=actions or ("session",),
+        span=a.span,
+        tables=tables,
+        functions=tuple(sorted(a.functions)),
+        unfiltered_write=a.unfiltered_write,
+        limit=_limit(statement.body),
+        write_oracles=tuple(sorted(a.write_oracles)),
+        edits=a.edits() if a.enforcing else (),
+        effects=effects,
+        bound=a.bound(),
+        cacheable="exact" if a.exact or a.tokens.uescape else "template",
+    )
+
+
+def _limit(body: Node) -> int | None:
+    count = body.get("limitCount")
+    if not isinstance(count, dict) or "A_Const" not in count or "ival" not in count["A_Const"]:
+        return None
+    value = count["A_Const"]["ival"].get("ival", 0)
+    return value if isinstance(value, int) else None
+
+
+def _open(text: bytes, context: SessionContext) -> tuple[StatementFacts, ...]:
+    """Read as much as can be read; nothing is refused and nothing changes."""
+    try:
+        tokens = Tokens(text)
+        statements = parse(text)
+    except ClientError:
+        return (StatementFacts("unknown", ("session",), (0, 0), understood=False),)
+    out: list[StatementFacts] = []
+    for statement in statements:
+        try:
+            out.append(_statement(tokens, context, statement))
+        except (ClientError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
+            out.append(_roughly(tokens, context, statement))
+    return tuple(out)
+
+
+def _roughly(tokens: Tokens, context: SessionContext, statement: RawStatement) -> StatementFacts:
+    uses: dict[str, TableUse] = {}
+    for _, node in dictionaries(statement.body):
+        if "relname" in node:
+            resolved = resolve(context, node.get("schemaname"), node["relname"])
+            name = f"{resolved.schema}.{resolved.name}"
+            uses.setdefault(name, TableUse(name, read=True))
+    return StatementFacts(
+        kind=_KINDS.get(statement.type, _spelled(statement.type).lower()),
+        actions=("session",),
+        span=tokens.span(statement.start, statement.end),
+        tables=tuple(uses.values()),
+        cacheable="exact",
+        understood=False,
+    )

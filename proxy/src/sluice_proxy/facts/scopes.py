@@ -1,0 +1,172 @@
+"""FROM items, the levels of a query they are visible at, and what a leaky predicate over them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from sluice_proxy.catalog.model import Column, Relation
+from sluice_proxy.facts.model import TableUse
+from sluice_proxy.governed import GovernedRelation
+
+SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+
+
+@dataclass(eq=False, slots=True)
+class Source:
+    """One FROM item, or the target of a write."""
+
+    refname: str
+    """The name that column references use; empty when it has none."""
+    level: Level
+    schema: str | None = None
+    table: str | None = None
+    """Of a relation without an alias, for references such as ``public.users.email``."""
+    relation: Relation | None = None
+    governed: GovernedRelation | None = None
+    columns: tuple[str, ...] | None = None
+    """Names as the statement sees them, in order; None when not known."""
+    renamed: dict[str, str] = field(default_factory=dict[str, str])
+    """The relation's column behind each visible name that an alias list changed."""
+    query: Query | None = None
+    """The sub-select or CTE behind it."""
+    target: bool = False
+    """The target of a write: references to it read raw values."""
+    nullable: bool = False
+    """It stands on the nullable side of an outer join."""
+    hidden_name: bool = False
+    """A join's alias hides its own name outside of the join."""
+    only: bool = False
+    splice: tuple[int, int] | None = None
+    table_command: bool = False
+    aliased: bool = False
+    use: TableUse | None = None
+    fenced: bool = False
+    guarded: bool = False
+    """A predicate repeats its filter, so the filter's columns must be projected."""
+    everything: bool = False
+    """All its columns are asked for (``*``, a whole row, NATURAL)."""
+    members: tuple[Source, ...] = ()
+    """The FROM items behind a join's alias."""
+    wanted: set[str] = field(default_factory=set[str])
+    system: set[str] = field(default_factory=set[str])
+
+    @property
+    def filtered(self) -> bool:
+        """True while rows that the session must not see may still be there for the planner to reorder over."""
+        if self.members:
+            return any(member.filtered for member in self.members)
+        if self.fenced or self.target:
+            return self.target and self.governed is not None and bool(self.governed.filters)
+        if self.governed is not None:
+            return bool(self.governed.filters)
+        return self.query is not None and self.query.filtered
+
+    def column(self, name: str) -> Column | None:
+        """Return the relation's column that the statement calls ``name``."""
+        if self.relation is None:
+            return None
+        return self.relation.column(self.renamed.get(name, name))
+
+    def has(self, name: str) -> bool | None:
+        """Say whether it has a column of that name; None when its columns are not known."""
+        return None if self.columns is None else name in self.columns
+
+    def leaky(self, name: str) -> bool:
+        """Say whether this column is an expression over hidden rows that a predicate would evaluate early."""
+        return self.filtered and self.query is not None and name in self.query.leaky_columns
+
+
+@dataclass(eq=False, slots=True)
+class Query:
+    """One sub-select, CTE or set operation."""
+
+    level: Level | None = None
+    columns: tuple[str, ...] | None = None
+    leaky_columns: set[str] = field(default_factory=set[str])
+    total: bool = False
+    """Nothing in it can raise or leak: it may stand in a predicate as it is."""
+    leaky_targets: bool = False
+    end: int = 0
+    """The token behind its last one."""
+    limited: bool = False
+    """It has LIMIT or OFFSET; only OFFSET is a fence everywhere."""
+    offset: bool = False
+    locking: bool = False
+    opaque: bool = False
+    """The planner neither flattens it nor pushes anything into it."""
+    fenced: bool = False
+    arms: list[Query] = field(default_factory=list["Query"])
+
+    @property
+    def filtered(self) -> bool:
+        """True when hidden rows are below it and nothing keeps the planner out."""
+        if self.opaque or self.fenced or self.offset:
+            return False
+        if any(arm.filtered for arm in self.arms):
+            return True
+        return self.level is not None and any(source.filtered for source in self.level.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class Cte:
+    """A WITH query that is in sight."""
+
+    name: str
+    query: Query
+
+
+@dataclass(eq=False, slots=True)
+class Level:
+    """The names of one query level."""
+
+    parent: Level | None
+    sources: list[Source] = field(default_factory=list[Source])
+    ctes: dict[str, Cte] = field(default_factory=dict[str, Cte])
+    outer: set[Source] = field(default_factory=set[Source])
+    """Sources of outer levels that this level refers to."""
+    total: bool = True
+    """Nothing in its FROM clause can raise or leak."""
+
+    def cte(self, name: str) -> Cte | None:
+        """Return the WITH query that a bare name means here."""
+        level: Level | None = self
+        while level is not None:
+            if name in level.ctes:
+                return level.ctes[name]
+            level = level.parent
+        return None
+
+    def chain(self) -> Iterator[Level]:
+        """Yield this level and the ones around it."""
+        level: Level | None = self
+        while level is not None:
+            yield level
+            level = level.parent
+
+    def named(self, refname: str) -> Source | None:
+        """Return the FROM item that a qualified reference means."""
+        for level in self.chain():
+            for source in level.sources:
+                if source.refname == refname and not source.hidden_name:
+                    return source
+        return None
+
+    def real(self) -> list[Source]:
+        """Return the FROM items, without the aliases of joins."""
+        return [source for source in self.sources if not source.members]
+
+    def qualified(self, schema: str, table: str) -> Source | None:
+        """Return the FROM item that ``schema.table.column`` means."""
+        for level in self.chain():
+            for source in level.sources:
+                if source.schema == schema and source.table == table and not source.aliased:
+                    return source
+        return None
+
+    def note(self, source: Source) -> None:
+        """Record that an expression of this level reads a source."""
+        for level in self.chain():
+            if level is source.level:
+                return
+            level.outer.add(source)

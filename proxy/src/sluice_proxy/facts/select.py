@@ -1,0 +1,312 @@
+"""SELECT in all its forms: levels, WITH, set operations, VALUES, grouping, locking."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sluice_proxy.facts import grouping, sources
+from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.calls import window
+from sluice_proxy.facts.expressions import every, expression, free_literals
+from sluice_proxy.facts.predicates import condition, having
+from sluice_proxy.facts.refusals import not_understood
+from sluice_proxy.facts.scopes import Cte, Level, Query
+from sluice_proxy.facts.traits import Trait
+from sluice_proxy.facts.tree import Node, strings, unwrap
+
+_KNOWN = frozenset(
+    """
+    targetList fromClause whereClause groupClause groupDistinct havingClause windowClause valuesLists sortClause
+    limitOffset limitCount limitOption lockingClause withClause op all larg rarg distinctClause intoClause
+    """.split()
+)
+
+
+def query(
+    a: Analysis, body: Node, parent: Level | None, *, end: int, role: str = "subquery"
+) -> Query:
+    """Walk a SELECT, VALUES, TABLE or set operation.
+
+    Args:
+        a: The statement.
+        body: The SelectStmt.
+        parent: The level whose names it may use; None at the top.
+        end: The token behind its last one, where a fence can stand.
+        role: "top", "subquery", "cte", "sublink" or "arm".
+    """
+    a.visit(body)
+    unknown = body.keys() - _KNOWN
+    if unknown:
+        raise not_understood(f"a SELECT with {min(unknown)}")
+    level = Level(parent)
+    result = Query(level=level, end=end)
+    a.nested += 1
+    with_clause(a, body.get("withClause"), level)
+    result.limited = "limitCount" in body or "limitOffset" in body
+    result.offset = "limitOffset" in body
+    result.locking = "lockingClause" in body
+    a.locking |= result.locking
+    if body.get("op", "SETOP_NONE") != "SETOP_NONE":
+        _set_operation(a, body, level, result)
+    elif "valuesLists" in body:
+        _values(a, body, level, result)
+    else:
+        _plain(a, body, level, result, role)
+    _order(a, body, level)
+    if a.nested == 1 and role == "top":
+        result.total = False
+    a.nested -= 1
+    return result
+
+
+def with_clause(a: Analysis, body: Node | None, level: Level) -> None:
+    """Walk a WITH list; its names are in sight of ``level`` from then on."""
+    if body is None:
+        return
+    recursive = bool(body.get("recursive"))
+    items = [unwrap(item)[1] for item in body["ctes"]]
+    if recursive:
+        for item in items:
+            level.ctes[item["ctename"]] = Cte(item["ctename"], Query(opaque=True, columns=None))
+    for item in items:
+        _cte(a, item, level, recursive=recursive)
+
+
+def _cte(a: Analysis, item: Node, level: Level, *, recursive: bool) -> None:
+    if "search_clause" in item or "cycle_clause" in item:
+        raise not_understood("SEARCH and CYCLE clauses")
+    kind, body = unwrap(item["ctequery"])
+    end = _cte_end(a, item)
+    if kind == "SelectStmt":
+        found = query(a, body, level, end=end, role="cte")
+        found.opaque |= recursive or item.get("ctematerialized") == "CTEMaterializeAlways"
+    elif kind in ("InsertStmt", "UpdateStmt", "DeleteStmt"):
+        found = a.write(a, kind, body, level, end=end)
+        found.opaque = True
+    else:
+        raise not_understood(f"{kind} in WITH")
+    names = strings(item.get("aliascolnames"))
+    found.columns = renamed(found, names)
+    level.ctes[item["ctename"]] = Cte(item["ctename"], found)
+
+
+def _cte_end(a: Analysis, item: Node) -> int:
+    tokens = a.tokens
+    index = tokens.name_end(tokens.at(item["location"]))
+    if tokens.raw(index) == b"(":
+        index = tokens.close(index) + 1
+    if tokens.word(index) != "as":
+        raise not_understood("a WITH query that cannot be found in the text")
+    index += 1
+    while tokens.word(index) in ("not", "materialized"):
+        index += 1
+    return tokens.close(index)
+
+
+def renamed(found: Query, names: list[str]) -> tuple[str, ...] | None:
+    """Return a sub-select's column names under an alias list, and carry its leaky columns along."""
+    if not names:
+        return found.columns
+    if found.columns is None:
+        found.leaky_targets = True
+        return None
+    columns = (*names, *found.columns[len(names) :])
+    pairs = zip(found.columns, columns, strict=False)
+    found.leaky_columns = {new for old, new in pairs if old in found.leaky_columns}
+    return columns
+
+
+def _set_operation(a: Analysis, body: Node, level: Level, result: Query) -> None:
+    for side in ("larg", "rarg"):
+        result.arms.append(query(a, body[side], level, end=result.end, role="arm"))
+    left, right = result.arms
+    result.columns = left.columns
+    for arm in result.arms:
+        result.leaky_targets |= arm.leaky_targets
+        if result.columns is None or arm.columns is None:
+            result.leaky_columns.update(result.columns or ())
+            continue
+        for name, own in zip(result.columns, arm.columns, strict=False):
+            if own in arm.leaky_columns:
+                result.leaky_columns.add(name)
+    level.outer |= (left.level.outer if left.level else set()) - set(level.sources)
+    level.outer |= (right.level.outer if right.level else set()) - set(level.sources)
+
+
+def _values(a: Analysis, body: Node, level: Level, result: Query) -> None:
+    width = 0
+    for row in body["valuesLists"]:
+        _, items = unwrap(row)
+        values = items.get("items", [])
+        width = max(width, len(values))
+        for item in values:
+            expression(a, item, level)
+            free_literals(a, item)
+    result.columns = tuple(f"column{number}" for number in range(1, width + 1))
+
+
+def _plain(a: Analysis, body: Node, level: Level, result: Query, role: str) -> None:
+    for item in body.get("fromClause", ()):
+        sources.from_item(a, item, level)
+    sources.name_apart(level)
+    targets = body.get("targetList", [])
+    total = condition(a, body.get("whereClause"), level, "where") and sources.all_total(level)
+    traits = _targets(a, targets, level, result, top=role == "top" and a.nested == 1)
+    every(a, [item for item in body.get("distinctClause", ()) if item], level)
+    grouping.group(a, body, level)
+    having(a, body.get("havingClause"), level)
+    for item in body.get("windowClause", ()):
+        _, definition = unwrap(item)
+        window(a, definition, level)
+    clauses = (
+        "groupClause",
+        "havingClause",
+        "distinctClause",
+        "limitCount",
+        "limitOffset",
+        "lockingClause",
+    )
+    result.total = total and not any(name in body for name in clauses)
+    result.total = (
+        result.total and "withClause" not in body and not any(t.leaky or t.barrier for t in traits)
+    )
+    if any(trait.barrier for trait in traits):
+        result.leaky_columns = {
+            name for name in result.leaky_columns if name not in (result.columns or ())
+        } | (result.leaky_columns)
+
+
+def _targets(
+    a: Analysis, targets: list[Node], level: Level, result: Query, *, top: bool
+) -> list[Trait]:
+    names: list[str] | None = []
+    traits: list[Trait] = []
+    for item in targets:
+        _, target = unwrap(item)
+        a.visit(target)
+        value = target["val"]
+        kind, inner = unwrap(value)
+        a.bare_call = id(inner) if "name" not in target and "indirection" not in target else None
+        if top and kind == "FuncCall":
+            a.top_targets.add(id(inner))
+        if kind == "ColumnRef" and "A_Star" in inner["fields"][-1]:
+            a.bare_call = None
+            traits.append(expression(a, value, level))
+            names = _star(inner, level, names, result)
+            continue
+        if kind in ("FuncCall", "ColumnRef"):
+            trait = _named(a, value, level, id(inner), a.bare_call)
+        else:
+            a.bare_call = None
+            trait = expression(a, value, level)
+        traits.append(trait)
+        name = str(target.get("name") or figured(value)[0] or "?column?")
+        leaky = (trait.leaks or trait.leaks_anywhere) and not trait.barrier
+        if leaky:
+            result.leaky_columns.add(name)
+            result.leaky_targets = True
+        if kind == "A_Indirection" and "A_Star" in inner["indirection"][-1]:
+            names = None
+        if names is not None:
+            names.append(name)
+    a.bare_call = None
+    result.columns = None if names is None else tuple(names)
+    return traits
+
+
+def _named(a: Analysis, value: Node, level: Level, inner: int, bare: int | None) -> Trait:
+    # The mark must hold for this very call and none inside of it: identity takes care of that.
+    a.bare_call = bare if bare == inner else None
+    return expression(a, value, level)
+
+
+def _star(inner: Node, level: Level, names: list[str] | None, result: Query) -> list[str] | None:
+    qualifier = strings(inner["fields"][:-1])
+    chosen = level.sources
+    if qualifier:
+        source = level.named(qualifier[-1])
+        chosen = [source] if source else []
+    known = names is not None and bool(chosen)
+    out = list(names or [])
+    for source in chosen:
+        if source.query is not None and source.filtered:
+            result.leaky_columns |= source.query.leaky_columns
+            result.leaky_targets |= source.query.leaky_targets
+        if source.columns is None:
+            known = False
+        else:
+            out.extend(source.columns)
+    return out if known else None
+
+
+def figured(node: Node) -> tuple[str | None, int]:
+    """Return the column name that PostgreSQL gives an expression, and how strongly (FigureColname)."""
+    kind, body = unwrap(node)
+    if kind == "ColumnRef":
+        return strings([f for f in body["fields"] if "String" in f])[-1], 2
+    if kind == "A_Indirection":
+        steps = [step for step in body["indirection"] if "String" in step]
+        return (strings(steps)[-1], 2) if steps else figured(body["arg"])
+    if kind == "FuncCall":
+        return strings(body["funcname"])[-1], 2
+    if kind == "A_Expr":
+        return ("nullif", 2) if body["kind"] == "AEXPR_NULLIF" else (None, 0)
+    if kind == "TypeCast":
+        name, strength = figured(body["arg"])
+        return (name, strength) if strength > 1 else (strings(body["typeName"].get("names"))[-1], 1)
+    if kind == "CollateClause":
+        return figured(body["arg"])
+    if kind == "CaseExpr":
+        name, strength = figured(body["defresult"]) if "defresult" in body else (None, 0)
+        return (name, strength) if strength > 1 else ("case", 1)
+    if kind == "SubLink":
+        return _figured_sublink(body)
+    if kind == "SQLValueFunction":
+        return body["op"].removeprefix("SVFOP_").removesuffix("_N").lower(), 2
+    return _FIGURED.get(kind, (None, 0))
+
+
+_FIGURED: dict[str, tuple[str, int]] = {
+    "A_ArrayExpr": ("array", 2),
+    "RowExpr": ("row", 2),
+    "CoalesceExpr": ("coalesce", 2),
+    "GroupingFunc": ("grouping", 2),
+    "XmlSerialize": ("xmlserialize", 2),
+}
+
+
+def _figured_sublink(body: Node) -> tuple[str | None, int]:
+    kind = body["subLinkType"]
+    if kind == "EXISTS_SUBLINK":
+        return "exists", 2
+    if kind == "ARRAY_SUBLINK":
+        return "array", 2
+    if kind != "EXPR_SUBLINK":
+        return None, 0
+    _, select = unwrap(body["subselect"])
+    while "larg" in select:
+        select = select["larg"]
+    targets: list[Any] = select.get("targetList") or []
+    if not targets:
+        return "column1", 2
+    _, target = unwrap(targets[0])
+    if "name" in target:
+        return str(target["name"]), 2
+    return figured(target["val"])
+
+
+def _order(a: Analysis, body: Node, level: Level) -> None:
+    for item in body.get("sortClause", ()):
+        expression(a, item, level)
+    for name in ("limitCount", "limitOffset"):
+        if name in body:
+            expression(a, body[name], level)
+    for item in body.get("lockingClause", ()):
+        _, locking = unwrap(item)
+        for relation in locking.get("lockedRels", ()):
+            _, name = unwrap(relation)
+            a.visit(name)
+            if name.get("schemaname"):
+                raise not_understood("FOR UPDATE OF with a schema")
+    if "intoClause" in body and a.nested != 1:
+        raise not_understood("INTO inside a query")

@@ -1,0 +1,245 @@
+"""Temporary tables: the only objects that a restricted session may create, change and drop."""
+
+from __future__ import annotations
+
+from sluice_proxy.facts import sources
+from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.expressions import expression
+from sluice_proxy.facts.model import SessionEffects
+from sluice_proxy.facts.naming import quoted
+from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.scopes import Level, Source
+from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.types import check_type
+
+_REFRESH = SessionEffects(refresh=True)
+_CONSTRAINTS = frozenset(
+    """
+    CONSTR_NULL CONSTR_NOTNULL CONSTR_DEFAULT CONSTR_IDENTITY CONSTR_GENERATED CONSTR_CHECK CONSTR_PRIMARY CONSTR_UNIQUE
+    CONSTR_ATTR_DEFERRABLE CONSTR_ATTR_NOT_DEFERRABLE CONSTR_ATTR_DEFERRED CONSTR_ATTR_IMMEDIATE
+    """.split()
+)
+_ALTERATIONS = frozenset(
+    """
+    AT_AddColumn AT_DropColumn AT_ColumnDefault AT_DropNotNull AT_SetNotNull AT_AlterColumnType AT_AddConstraint
+    AT_DropConstraint AT_AddIdentity AT_DropIdentity AT_SetIdentity
+    """.split()
+)
+
+
+def ddl_refused(what: str) -> Exception:
+    """Return the refusal of changing anything that is not temporary."""
+    return refused(
+        f"permission denied for {what}",
+        detail="A session that a policy restricts may create, change and drop temporary tables only.",
+        hint="Use CREATE TEMP TABLE, or another database role.",
+    )
+
+
+def _check_temporary(a: Analysis, relation: Node, what: str) -> None:
+    temporary = relation.get("relpersistence") == "t" or relation.get("schemaname") == "pg_temp"
+    if a.enforcing and not temporary:
+        raise ddl_refused(what)
+
+
+def create(a: Analysis, body: Node) -> SessionEffects | None:
+    """CREATE TABLE."""
+    relation = body["relation"]
+    a.kind = "create table"
+    a.visit(relation)
+    _check_temporary(a, relation, "CREATE TABLE")
+    if not a.enforcing:
+        a.actions.add("ddl.create")
+        return None
+    if any(
+        key in body
+        for key in ("inhRelations", "partbound", "partspec", "ofTypename", "accessMethod")
+    ):
+        raise ddl_refused("CREATE TABLE with INHERITS, PARTITION or OF")
+    level = _level(relation["relname"], body)
+    for item in body.get("tableElts", ()):
+        kind, element = unwrap(item)
+        if kind == "ColumnDef":
+            column(a, element, level)
+        elif kind == "Constraint":
+            constraint(a, element, level)
+        elif kind == "TableLikeClause":
+            _like(a, element)
+        else:
+            raise not_understood(f"{kind} in CREATE TABLE")
+    return _REFRESH
+
+
+def _level(name: str, body: Node) -> Level:
+    names = [
+        unwrap(item)[1]["colname"] for item in body.get("tableElts", ()) if "ColumnDef" in item
+    ]
+    level = Level(None)
+    level.sources.append(Source(name, level, columns=tuple(names)))
+    return level
+
+
+def column(a: Analysis, element: Node, level: Level) -> None:
+    """Check a column's definition."""
+    if "typeName" in element:
+        check_type(a, element["typeName"])
+    if "raw_default" in element:
+        expression(a, element["raw_default"], level)
+    for item in element.get("constraints", ()):
+        constraint(a, unwrap(item)[1], level)
+
+
+def constraint(a: Analysis, element: Node, level: Level) -> None:
+    """Check a constraint's definition."""
+    if element["contype"] not in _CONSTRAINTS:
+        raise ddl_refused("constraints of this kind on temporary tables")
+    if "raw_expr" in element:
+        expression(a, element["raw_expr"], level)
+
+
+def _like(a: Analysis, element: Node) -> None:
+    a.visit(element["relation"])
+    if element.get("options", 0):
+        raise not_understood("CREATE TABLE (LIKE … INCLUDING …)", "Name the columns.")
+    resolved = sources.lookup(a, element["relation"])
+    sources.qualify(a, element["relation"], resolved)
+
+
+def create_as(a: Analysis, body: Node) -> SessionEffects | None:
+    """CREATE TABLE AS and CREATE MATERIALIZED VIEW."""
+    into = body["into"]["rel"]
+    a.visit(into)
+    if body.get("objtype") != "OBJECT_TABLE":
+        raise ddl_refused("CREATE MATERIALIZED VIEW")
+    _check_temporary(a, into, "CREATE TABLE AS")
+    kind, query = unwrap(body["query"])
+    if kind != "SelectStmt":
+        raise not_understood("CREATE TABLE AS EXECUTE")
+    end = a.span[1]
+    words = [a.tokens.word(index) for index in range(max(a.span[0], end - 3), end)]
+    if words[-1:] == ["data"] and "with" in words:
+        end = end - (3 if words[-2:-1] == ["no"] else 2)
+    a.query(a, query, None, end=end, role="top")
+    a.kind = "create table as"
+    a.actions.add("select")
+    if not a.enforcing and into.get("relpersistence") != "t":
+        a.actions.add("ddl.create")
+    return _REFRESH
+
+
+def select_into(a: Analysis, body: Node) -> SessionEffects | None:
+    """SELECT … INTO."""
+    into = body["intoClause"]["rel"]
+    a.visit(into)
+    _check_temporary(a, into, "SELECT INTO")
+    return _REFRESH
+
+
+def owned(a: Analysis, relation: Node, what: str) -> str:
+    """Return the name of the session's own temporary table that is meant, and qualify it."""
+    a.visit(relation)
+    resolved = sources.lookup(a, relation)
+    if resolved.schema != "pg_temp":
+        raise ddl_refused(what)
+    sources.qualify(a, relation, resolved)
+    return resolved.name
+
+
+def index(a: Analysis, body: Node) -> SessionEffects | None:
+    """CREATE INDEX."""
+    a.kind = "create index"
+    if not a.enforcing:
+        a.visit(body["relation"])
+        a.actions.add("ddl.create")
+        return None
+    name = owned(a, body["relation"], "CREATE INDEX")
+    level = Level(None)
+    temporary = a.context.temporary.get(name)
+    level.sources.append(Source(name, level, columns=temporary.columns if temporary else None))
+    for item in (*body.get("indexParams", ()), *body.get("indexIncludingParams", ())):
+        _, element = unwrap(item)
+        if "expr" in element:
+            expression(a, element["expr"], level)
+        if element.get("opclass") and len(strings(element["opclass"])) > 1:
+            raise not_understood("an operator class with a schema")
+    if "whereClause" in body:
+        expression(a, body["whereClause"], level)
+    return _REFRESH
+
+
+def alter(a: Analysis, body: Node) -> SessionEffects | None:
+    """ALTER TABLE."""
+    a.kind = "alter table"
+    if not a.enforcing:
+        a.visit(body["relation"])
+        a.actions.add("ddl.alter")
+        return None
+    if body.get("objtype") != "OBJECT_TABLE":
+        raise ddl_refused("ALTER")
+    name = owned(a, body["relation"], "ALTER TABLE")
+    temporary = a.context.temporary.get(name)
+    level = Level(None)
+    level.sources.append(Source(name, level, columns=temporary.columns if temporary else None))
+    for item in body["cmds"]:
+        _, command = unwrap(item)
+        if command.get("subtype", "AT_AddColumn") not in _ALTERATIONS:
+            raise ddl_refused("this form of ALTER TABLE")
+        if "def" in command:
+            kind, definition = unwrap(command["def"])
+            if kind == "ColumnDef":
+                column(a, definition, level)
+            elif kind == "Constraint":
+                constraint(a, definition, level)
+            elif kind != "List":
+                expression(a, command["def"], level)
+    return _REFRESH
+
+
+def rename(a: Analysis, body: Node) -> SessionEffects | None:
+    """ALTER TABLE … RENAME."""
+    a.kind = "alter table"
+    if not a.enforcing:
+        if "relation" in body:
+            a.visit(body["relation"])
+        a.actions.add("ddl.alter")
+        return None
+    if (
+        body.get("renameType") not in ("OBJECT_TABLE", "OBJECT_COLUMN", "OBJECT_INDEX")
+        or "relation" not in body
+    ):
+        raise ddl_refused("ALTER … RENAME")
+    owned(a, body["relation"], "ALTER TABLE")
+    return _REFRESH
+
+
+def drop(a: Analysis, body: Node) -> SessionEffects | None:
+    """DROP TABLE and DROP INDEX."""
+    a.kind = "drop"
+    if not a.enforcing:
+        a.actions.add("ddl.drop")
+        return None
+    if body["removeType"] not in ("OBJECT_TABLE", "OBJECT_INDEX"):
+        raise ddl_refused(f"DROP {body['removeType'].removeprefix('OBJECT_').replace('_', ' ')}")
+    names = [strings(unwrap(item)[1].get("items")) for item in body["objects"]]
+    for parts in names:
+        if len(parts) > 2 or (len(parts) == 2 and parts[0] != "pg_temp"):
+            raise ddl_refused("DROP of what is not temporary")
+        if parts[-1] not in a.context.temporary and not body.get("missing_ok"):
+            raise ddl_refused(f'DROP of "{parts[-1]}", which is no temporary table of this session')
+    _qualify_dropped(a, names)
+    return _REFRESH
+
+
+def _qualify_dropped(a: Analysis, names: list[list[str]]) -> None:
+    tokens, index = a.tokens, a.span[0] + 2
+    if tokens.word(index) == "concurrently":
+        raise not_understood("DROP INDEX CONCURRENTLY")
+    if tokens.word(index) == "if" and tokens.word(index + 1) == "exists":
+        index += 2
+    for parts in names:
+        end = tokens.dotted_end(index, len(parts))
+        last = end - 1 if len(parts) == 2 else index
+        if tokens.name(last) != parts[-1] and tokens.kinds[last] != "unicode_ident":
+            raise not_understood("a DROP that cannot be found in the text")
+        a.replace(index, end, f"pg_temp.{quoted(parts[-1])}")
+        index = end + 1

@@ -1,0 +1,80 @@
+"""What is known about an expression: whether evaluating it on a hidden row could be seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from sluice_proxy.catalog.model import ColumnType
+from sluice_proxy.facts.scopes import Source
+
+Kind = Literal["bare", "const", "total", "other"]
+"""A column of a built-in type; a constant or parameter; total over such; anything else that is not leaky by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """Of one expression."""
+
+    kind: Kind = "other"
+    refs: frozenset[Source] = frozenset()
+    leaks: frozenset[Source] = frozenset()
+    """Sources whose rows reach something that can raise or act."""
+    leaks_anywhere: bool = False
+    """Something that can raise or act depends on no column: it runs once any row arrives."""
+    barrier: bool = False
+    """It holds an aggregate or a window function, so it is evaluated behind the filter."""
+    type: ColumnType | None = None
+    text: str | None = None
+    """A string constant's value."""
+    columns: bool = False
+    """Any column is read."""
+
+    @property
+    def leaky(self) -> bool:
+        """True when it may not run on hidden rows."""
+        return bool(self.leaks) or self.leaks_anywhere
+
+    @property
+    def value(self) -> bool:
+        """True for an operand that the total operators may have."""
+        return self.kind in ("bare", "const", "total")
+
+
+CONSTANT = Trait(kind="const")
+
+
+def joined(parts: Iterable[Trait], *, kind: Kind = "other") -> Trait:
+    """Return the trait of something harmless made of ``parts``."""
+    refs: frozenset[Source] = frozenset()
+    leaks: frozenset[Source] = frozenset()
+    anywhere = barrier = columns = False
+    every = True
+    for part in parts:
+        refs |= part.refs
+        leaks |= part.leaks
+        anywhere |= part.leaks_anywhere
+        barrier |= part.barrier
+        columns |= part.columns
+        every &= part.value
+    return Trait(
+        kind=kind if every and not leaks and not anywhere else "other",
+        refs=refs,
+        leaks=leaks,
+        leaks_anywhere=anywhere,
+        barrier=barrier,
+        columns=columns,
+    )
+
+
+def leaking(parts: Iterable[Trait]) -> Trait:
+    """Return the trait of something that can raise, made of ``parts``."""
+    whole = joined(parts)
+    return Trait(
+        refs=whole.refs,
+        leaks=whole.leaks | whole.refs,
+        leaks_anywhere=whole.leaks_anywhere or not whole.refs,
+        barrier=whole.barrier,
+        columns=whole.columns,
+    )

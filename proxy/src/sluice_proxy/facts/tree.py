@@ -1,0 +1,132 @@
+"""PostgreSQL's parse tree as JSON, with byte offsets, and the node types that are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pglast.parser
+
+from sluice_proxy.facts.refusals import not_understood
+from sluice_proxy.reports import ClientError, ErrorReport, SqlState
+
+Node = dict[str, Any]
+
+SINCE: dict[str, int] = {
+    "JsonFuncExpr": 17,
+    "JsonParseExpr": 17,
+    "JsonScalarExpr": 17,
+    "JsonSerializeExpr": 17,
+    "JsonTable": 17,
+    "MergeSupportFunc": 17,
+    "JsonObjectConstructor": 16,
+    "JsonArrayConstructor": 16,
+    "JsonArrayQueryConstructor": 16,
+    "JsonObjectAgg": 16,
+    "JsonArrayAgg": 16,
+    "JsonIsPredicate": 16,
+    "ReturningOption": 18,
+}
+"""Server major from which a node of the grammar exists; an older server reads the same text in another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawStatement:
+    """One statement of a text: its node's type and body, and the bytes it covers."""
+
+    type: str
+    body: Node
+    start: int
+    end: int
+
+
+def parse(text: bytes) -> tuple[RawStatement, ...]:
+    """Parse a whole text.
+
+    Raises:
+        ClientError: PostgreSQL's grammar does not know it (0A000; the server would say 42601).
+    """
+    try:
+        decoded = text.decode()
+        document = json.loads(pglast.parser.parse_sql_json(decoded))
+    except UnicodeDecodeError as error:
+        raise not_understood("text that is not UTF-8") from error
+    except pglast.parser.ParseError as error:
+        raise ClientError(
+            ErrorReport(
+                sqlstate=SqlState.FEATURE_NOT_SUPPORTED,
+                message="statement not supported by Sluice: it does not parse",
+                detail="PostgreSQL's grammar, as Sluice has it, does not accept this text.",
+                hint="Check the statement's syntax.",
+            )
+        ) from error
+    except RecursionError as error:
+        raise not_understood("a statement nested too deeply") from error
+    statements: list[RawStatement] = []
+    for item in document["stmts"]:
+        start = item.get("stmt_location", 0)
+        length = item.get("stmt_len", 0)
+        ((kind, body),) = item["stmt"].items()
+        statements.append(RawStatement(kind, body, start, start + length if length else len(text)))
+    return tuple(statements)
+
+
+def unwrap(node: Node) -> tuple[str, Node]:
+    """Return the type and the body of a wrapped node."""
+    if len(node) != 1:
+        raise not_understood("a tree of an unknown form")
+    ((kind, body),) = node.items()
+    if not isinstance(body, dict):
+        raise not_understood("a tree of an unknown form")
+    return kind, cast(Node, body)
+
+
+def dictionaries(value: Any) -> Iterator[tuple[str, Node]]:
+    """Yield every dictionary below ``value`` with the key that it stands under."""
+    stack: list[Any] = [value]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, dict):
+            for key, child in cast(Node, current).items():
+                if isinstance(child, dict):
+                    yield key, cast(Node, child)
+                    stack.append(child)
+                elif isinstance(child, list):
+                    stack.append(child)
+        elif isinstance(current, list):
+            stack.extend(cast(list[Any], current))
+
+
+def first_offset(value: Any) -> int | None:
+    """Return the lowest byte offset that any node below ``value`` carries."""
+    lowest: int | None = None
+    stack: list[Any] = [value]
+    while stack:
+        current = stack.pop()
+        if isinstance(current, dict):
+            body = cast(Node, current)
+            for key, child in body.items():
+                if (
+                    key in ("location", "rexpr_list_start")
+                    and isinstance(child, int)
+                    and child >= 0
+                ):
+                    lowest = child if lowest is None else min(lowest, child)
+                elif isinstance(child, dict | list):
+                    stack.append(child)
+        elif isinstance(current, list):
+            stack.extend(cast(list[Any], current))
+    return lowest
+
+
+def strings(items: list[Node] | None) -> list[str]:
+    """Return the values of a list of String nodes."""
+    out: list[str] = []
+    for item in items or []:
+        kind, body = unwrap(item)
+        if kind != "String":
+            raise not_understood(f"a name made of {kind}")
+        out.append(body.get("sval", ""))
+    return out
