@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-KEEP_PRIMARY: Final[frozenset[tuple[str, str]]] = frozenset(
+# Triggers raise these with texts of their own; PostgreSQL's own routines name column, constraint and table only.
+_CONSTRAINTS: Final = frozenset(
+    {
+        ("23502", "ExecConstraints"),
+        ("23502", "ReportNotNullViolationError"),
+        ("23502", "ExecEvalConstraintNotNull"),
+        ("23503", "ri_ReportViolation"),
+        ("23505", "_bt_check_unique"),
+        ("23514", "ExecConstraints"),
+        ("23514", "ExecPartitionCheckEmitError"),
+        ("23514", "ExecEvalConstraintCheck"),
+        ("23P01", "check_exclusion_or_unique_constraint"),
+    }
+)
+
+KEEP_PRIMARY: Final[frozenset[tuple[str, str]]] = _CONSTRAINTS | frozenset(
     (sqlstate, "")
     for sqlstate in (
         "02000",  # no data
@@ -12,11 +27,6 @@ KEEP_PRIMARY: Final[frozenset[tuple[str, str]]] = frozenset(
         "0A000",  # feature not supported
         "0LP01",  # invalid grant
         "22012",  # division by zero
-        "23502",  # not null violation: the primary text names column and table
-        "23503",  # foreign key violation: the values are in DETAIL
-        "23505",  # unique violation: the values are in DETAIL
-        "23514",  # check violation: the row is in DETAIL
-        "23P01",  # exclusion violation: the values are in DETAIL
         "25001",  # active transaction
         "25006",  # read-only transaction
         "25P01",  # no active transaction

@@ -1,0 +1,369 @@
+"""``sluice run`` as a program: a real OPA, a real PostgreSQL, signals, edits, breakage."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from sluice_cli.exits import Exit
+
+SCHEMA = """\
+CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL);
+INSERT INTO users VALUES (1, 'ann@example.com'), (2, 'bob@example.com');
+"""
+CLASSIFICATION = """\
+apiVersion: sluice.dev/v1alpha1
+kind: DataClassification
+metadata: {{name: shop, namespace: shop}}
+spec:
+  database: {{hosts: [127.0.0.1], port: {port}, name: {name}}}
+  unreviewedColumns: mask
+  columns:
+    - {{table: public.users, column: email, class: pii.email}}
+    - {{table: public.users, column: id, class: public}}
+"""
+POLICY = """\
+apiVersion: sluice.dev/v1alpha1
+kind: DatabaseAccessPolicy
+metadata: {name: support, namespace: shop}
+spec:
+  databases: {names: [shop]}
+  rules:
+    - name: read
+      effect: allow
+      actions: [select, session]
+      classes: [pii]
+  masks:
+    - {class: pii.email, mask: redact}
+"""
+RAW, REDACTED = "ann@example.com", "***"
+EMAIL = "SELECT email FROM users WHERE id = 1"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    port: int
+    health: int
+    policies: Path
+    dsn: str
+    ready: str = ""
+    errors: list[str] = field(default_factory=list)
+
+    def connect(self, **parameters: object) -> psycopg.Connection:
+        info = psycopg.conninfo.conninfo_to_dict(self.dsn)
+        info |= {"host": "127.0.0.1", "port": self.port, "sslmode": "disable"} | parameters
+        return psycopg.connect(**info, autocommit=True)
+
+    def get(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}") as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def events(self, name: str) -> list[dict]:
+        found = []
+        for line in list(self.errors):
+            with contextlib.suppress(ValueError):
+                document = json.loads(line)
+                if document.get("event") == name:
+                    found.append(document)
+        return found
+
+    def wait_event(self, name: str, seconds: float = 10) -> dict:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if found := self.events(name):
+                return found[-1]
+            time.sleep(0.01)
+        raise AssertionError(f"no {name!r} in\n" + "".join(self.errors))
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def write(self, **changes: str) -> None:
+        text = POLICY
+        for old, new in changes.items():
+            text = text.replace(old, new)
+        temporary = self.policies / ".support.new"
+        temporary.write_text(text)
+        temporary.replace(self.policies / "support.yaml")
+
+
+class Starting:
+    def __init__(self, opa: Path, directory: Path) -> None:
+        self.opa = opa
+        self.directory = directory
+
+    def command(self, *more: str) -> list[str]:
+        return [sys.executable, "-m", "sluice_cli", "run", *more]
+
+    @contextlib.contextmanager
+    def __call__(self, dsn: str, *more: str, policy: str = POLICY) -> Iterator[Running]:
+        info = psycopg.conninfo.conninfo_to_dict(dsn)
+        policies = self.directory / "policies"
+        policies.mkdir()
+        classification = CLASSIFICATION.format(port=info["port"], name=info["dbname"])
+        (policies / "classification.yaml").write_text(classification)
+        (policies / "support.yaml").write_text(policy)
+        catalog = self.directory / "catalog.dsn"
+        catalog.write_text(dsn)
+        port, health = free_port(), free_port()
+        command = self.command(
+            *("--policies", str(policies), "--listen", f"127.0.0.1:{port}"),
+            *("--upstream", f"127.0.0.1:{info['port']}", "--catalog", str(catalog)),
+            *("--health", f"127.0.0.1:{health}", "--state", str(self.directory / "state")),
+            *("--namespace", "shop", "--opa", str(self.opa), "--drain", "2s"),
+            *more,
+        )
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        running = Running(process, port, health, policies, dsn)
+        lines: queue.Queue[str] = queue.Queue()
+        threads = [
+            threading.Thread(target=drain, args=(process.stderr, running.errors.append)),
+            threading.Thread(target=drain, args=(process.stdout, lines.put)),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            running.ready = first_line(lines, running)
+            yield running
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(20)
+                process.kill()
+                process.wait()
+            for thread in threads:
+                thread.join()
+            process.stdout.close()
+            process.stderr.close()
+
+
+def drain(stream, put) -> None:
+    for line in stream:
+        put(line)
+
+
+def first_line(lines: queue.Queue[str], running: Running) -> str:
+    for _ in range(300):
+        with contextlib.suppress(queue.Empty):
+            return lines.get(timeout=0.1)
+        if running.process.poll() is not None:
+            break
+    raise AssertionError("not ready:\n" + "".join(running.errors))
+
+
+@pytest.fixture
+def start(opa, tmp_path) -> Starting:
+    return Starting(opa, tmp_path)
+
+
+@pytest.fixture
+def database(new_database) -> str:
+    return new_database(SCHEMA)
+
+
+def value(connection: psycopg.Connection, sql: str = EMAIL):
+    return connection.execute(sql).fetchone()[0]
+
+
+def until(connection: psycopg.Connection, wanted: object) -> float:
+    began = time.monotonic()
+    while time.monotonic() - began < 5:
+        if value(connection) == wanted:
+            return time.monotonic() - began
+        time.sleep(0.005)
+    raise AssertionError(f"{value(connection)!r} and not {wanted!r}")
+
+
+def test_restricted_session_sees_masks_and_an_edit_within_a_second(start, database):
+    with start(database) as running, running.connect() as client:
+        assert running.ready.startswith("sluice: ready — listening on 127.0.0.1:")
+        assert value(client) == REDACTED
+        running.write(redact="email")
+        assert until(client, "a***@example.com") < 1
+        running.write()
+        assert until(client, REDACTED) < 1
+        code, text = running.get("/metrics")
+        assert code == 200
+        assert "sluice_bundle_sequence 3.0" in text
+        assert "sluice_decision_seconds_count" in text
+
+
+def test_broken_file_is_reported_with_its_line_and_the_last_good_set_stays(start, database):
+    with start(database) as running, running.connect() as client:
+        assert value(client) == REDACTED
+        running.write(**{"effect: allow": "effect: alow"})
+        problem = running.wait_event("policy problem")
+        assert problem["file"].endswith("support.yaml")
+        assert (problem["line"], problem["field"]) == (8, "spec.rules[0].effect")
+        running.wait_event("policies not taken, the last good set stays in force")
+        assert value(client) == REDACTED
+        running.write(redact="email")
+        assert until(client, "a***@example.com") < 1
+
+
+def test_session_that_becomes_restricted_is_closed_with_a_hint(start, database):
+    with start(database, policy=POLICY.replace("mask: redact", "mask: none")) as running:
+        with running.connect() as client:
+            assert value(client) == RAW
+            running.write()
+            with pytest.raises(psycopg.errors.AdminShutdown) as refused:
+                until(client, REDACTED)
+            assert "Connect again" in refused.value.diag.message_hint
+        with running.connect() as client:
+            assert value(client) == REDACTED
+
+
+def test_opa_killed_leaves_cached_plans_and_comes_back(start, database):
+    with start(database) as running, running.connect() as client:
+        assert value(client) == REDACTED
+        opa = running.children()[0]
+        opa.kill()
+        assert value(client) == REDACTED
+        assert value(client, "SELECT id FROM users WHERE email = ''::text OR id = 2") == 2
+        assert running.get("/healthz")[0] == 200
+
+
+def test_sigterm_drains_and_leaves_no_process(start, database):
+    with start(database) as running:
+        client = running.connect()
+        assert value(client) == REDACTED
+        children = running.children()
+        assert children
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(20) == Exit.OK
+        assert not [child for child in children if child.is_running()]
+        with pytest.raises(psycopg.OperationalError):
+            value(client)
+        client.close()
+
+
+def test_opa_dies_with_a_killed_proxy(start, database):
+    with start(database) as running:
+        children = running.children()
+        running.process.kill()
+        running.process.wait()
+        gone, alive = psutil.wait_procs(children, timeout=5)
+        assert gone
+        assert not alive
+
+
+def test_unclassified_database_is_refused(start, database):
+    with (
+        start(database) as running,
+        pytest.raises(psycopg.OperationalError, match="is not classified"),
+    ):
+        running.connect(dbname="postgres")
+
+
+def test_dangerous_startup_setting_is_refused_by_name(start, database):
+    with (
+        start(database) as running,
+        pytest.raises(psycopg.OperationalError, match="standard_conforming_strings"),
+    ):
+        running.connect(options="-c standard_conforming_strings=off")
+
+
+def test_catalog_role_that_cannot_log_in_refuses_restricted_sessions(start, database):
+    file = start.directory / "bad.dsn"
+    info = psycopg.conninfo.conninfo_to_dict(database) | {"user": "nobody_at_all"}
+    file.write_text(psycopg.conninfo.make_conninfo(**info))
+    with start(database, "--max-policy-age", "1h") as running:
+        (start.directory / "catalog.dsn").unlink()
+        assert running.get("/readyz")[0] == 200
+
+
+def fails(start: Starting, tmp_path: Path, *more: str, environment=None) -> tuple[int, str]:
+    policies = tmp_path / "given"
+    if not policies.exists():
+        policies.mkdir()
+        text = CLASSIFICATION.format(port=5432, name="shop")
+        (policies / "classification.yaml").write_text(text)
+    command = start.command("--policies", str(policies), "--state", str(tmp_path / "s"), *more)
+    if "--opa" not in more:
+        command += ["--opa", str(start.opa)]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | (environment or {}),
+    )
+    return done.returncode, done.stderr
+
+
+def test_missing_opa_ends_with_its_code(start, tmp_path):
+    code, errors = fails(start, tmp_path, "--opa", "/nowhere/opa")
+    assert code == Exit.OPA
+    assert "/nowhere/opa" in errors
+
+
+def test_old_opa_ends_with_its_code(start, tmp_path):
+    old = tmp_path / "opa"
+    old.write_text("#!/bin/sh\necho 'Version: 1.20.0'\n")
+    old.chmod(0o755)
+    code, errors = fails(start, tmp_path, "--opa", str(old))
+    assert code == Exit.OPA
+    assert "too old" in errors
+
+
+def test_broken_policies_end_with_their_code(start, tmp_path):
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "a.yaml").write_text(POLICY.replace("allow", "alow"))
+    code, errors = fails(start, tmp_path)
+    assert code == Exit.POLICIES
+    assert "a.yaml:8" in errors
+
+
+def test_address_in_use_ends_with_its_code(start, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        code, errors = fails(start, tmp_path, "--listen", address)
+    assert code == Exit.ADDRESS
+    assert address in errors
+
+
+def test_spool_that_cannot_be_opened_ends_with_its_code(start, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, errors = fails(
+        start, tmp_path, "--listen", f"127.0.0.1:{free_port()}", "--spool", str(tmp_path / "file")
+    )
+    assert code == Exit.SPOOL
+    assert "spool" in errors
+
+
+def test_mistyped_variable_is_a_usage_error(start, tmp_path):
+    code, errors = fails(start, tmp_path, environment={"SLUICE_CATALOG_DNS": "x"})
+    assert code == Exit.USAGE
+    assert "did you mean SLUICE_CATALOG_DSN" in errors
