@@ -40,13 +40,12 @@ class UnixOpaClient(AsyncOpaClient):
 
     def __init__(self, path: Path) -> None:
         """Make one; enter it as a context to open the connections."""
-        super().__init__(retries=0, timeout=TIMEOUT_S)
+        super().__init__(retries=0, timeout=TIMEOUT_S)  # pyright: ignore[reportUnknownMemberType]
         self._path = path
 
     async def _init_session(self) -> None:
         self._connector = aiohttp.UnixConnector(path=str(self._path), limit=CONNECTIONS_MAX)
         self._session = aiohttp.ClientSession(
-            headers=self.headers,
             connector=self._connector,
             timeout=aiohttp.ClientTimeout(total=self.timeout),
         )

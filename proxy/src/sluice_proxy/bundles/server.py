@@ -114,10 +114,11 @@ class BundleServer:
     async def _status(self, request: web.Request) -> web.Response:
         if self._stopping.is_set():
             return web.Response(status=200)
-        document = await request.json()
-        status: dict[str, Any] = (document.get("bundles") or {}).get(BUNDLE_NAME) or {}
+        status = _bundle_status(await request.json())
         if status.get("code"):
-            errors = "; ".join(str(error) for error in status.get("errors") or [])
+            errors = "; ".join(
+                str(error) for error in cast("list[Any]", status.get("errors") or [])
+            )
             message = f"{status.get('message') or status['code']}{': ' if errors else ''}{errors}"
             self._client.failed(message[:1000])
         elif status.get("active_revision"):
@@ -162,6 +163,15 @@ class BundleServer:
         finally:
             both.unlink()
         return context
+
+
+def _bundle_status(document: Any) -> dict[str, Any]:
+    """Return our bundle's part of OPA's status document; empty when it has none."""
+    for name in ("bundles", BUNDLE_NAME):
+        if not isinstance(document, dict):
+            return {}
+        document = cast("dict[str, Any]", document).get(name)
+    return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
 
 
 def _wait_s(prefer: str) -> float:

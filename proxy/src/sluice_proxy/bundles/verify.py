@@ -110,17 +110,17 @@ def _signed_digests(files: Mapping[str, bytes], keys: Mapping[str, str]) -> dict
         raise BundleRefusedError(".signatures.json must hold one JWT of OPA's default kind")
     claims = _verify_token(token, keys)
     digests: dict[str, str] = {}
-    for item in claims.get("files") or []:
+    for item in cast("list[dict[str, Any]]", claims.get("files") or []):
         if item.get("algorithm") != "SHA-256":
             raise BundleRefusedError(f"{item.get('name')} is signed by another digest than SHA-256")
-        digests[str(item["name"]).lstrip("/")] = str(item["hash"])
+        digests[str(item.get("name")).lstrip("/")] = str(item.get("hash"))
     return digests
 
 
 def _verify_token(token: str, keys: Mapping[str, str]) -> dict[str, Any]:
     try:
         key_id = jwt.get_unverified_header(token).get("kid")
-        if key_id not in keys:
+        if not isinstance(key_id, str) or key_id not in keys:
             raise BundleRefusedError(
                 f"the bundle is signed by the key {key_id!r}, which is not trusted here"
             )
