@@ -1,7 +1,10 @@
 //! The Python binding: `sluice_proxy._native`.
 use pyo3::prelude::*;
 
+mod plane;
+mod requests;
 mod tokens;
+mod values;
 
 #[pymodule(gil_used = false)]
 mod _native {
@@ -9,7 +12,15 @@ mod _native {
     use pyo3::types::PyTuple;
 
     #[pymodule_export]
+    use super::plane::{DataPlane, SpoolStatus};
+    #[pymodule_export]
+    use super::requests::{PlanRequest, SessionClosed, SessionOpenRequest, SessionStateRequest};
+    #[pymodule_export]
     use super::tokens::{Edit, Token, apply_edits, template, tokens};
+    #[pymodule_export]
+    use super::values::{
+        Denial, Effects, ErrorFields, Plan, PlannedStatement, Scrub, SessionAdmission, SessionState,
+    };
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

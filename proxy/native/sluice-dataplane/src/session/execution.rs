@@ -1,0 +1,292 @@
+//! Executions: their records in the audit, their rows, their limits.
+
+use super::answers::{Answer, Execution, Kind, Origin, Run};
+use super::judge::spool_refusal;
+use super::replies::skip_swallowed;
+use super::work::Denied;
+use super::{End, Session, Shared, put_fields};
+use crate::audit::Outcome;
+use crate::model::ErrorFields;
+use crate::registry::count;
+use crate::upstream;
+use bytes::BytesMut;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+impl Session {
+    /// The first byte of a result is about to be forwarded: record that, and say what policies in mode warn have to say.
+    pub(super) fn begin(&self, run: &mut Run, out: &mut BytesMut) -> Result<(), End> {
+        let execution = run.execution.get_or_insert_with(Execution::new);
+        if execution.begun.is_some() {
+            return Ok(());
+        }
+        let Some(statement) = run.work.statement(run.index) else {
+            return Ok(());
+        };
+        let Some(facts) = run.work.plan.facts.get(run.index) else {
+            return Ok(());
+        };
+        match self
+            .core
+            .audit
+            .begin(self.number, &self.admission.audit, facts, "allow")
+        {
+            Ok(event) => execution.begun = Some(Some(event)),
+            Err(reason) if statement.governed => return Err(End::fatal(spool_refusal(&reason))),
+            // Ungoverned statements go on.
+            Err(_) => execution.begun = Some(None),
+        }
+        count(&self.core.registry.counters.statements_total, 1);
+        for notice in &statement.notices {
+            put_fields(out, notice);
+        }
+        Ok(())
+    }
+
+    /// An execution ended, in an error or not.
+    pub(super) fn end(&self, execution: &Execution, sqlstate: Option<&str>) {
+        let Some(begun) = execution.begun else { return };
+        let counters = &self.core.registry.counters;
+        count(&counters.rows_total, execution.rows);
+        count(&counters.result_bytes_total, execution.bytes);
+        if let Some(event) = begun {
+            self.core.audit.end(
+                event,
+                &Outcome {
+                    rows: execution.rows,
+                    bytes: execution.bytes,
+                    duration: execution.started.elapsed(),
+                    sqlstate,
+                    denied: false,
+                },
+            );
+        }
+    }
+
+    /// Record what was denied: a begin and an end for each statement.
+    pub(super) fn record_denied(&self, denied: &Denied) {
+        count(&self.core.registry.counters.denied_total, 1);
+        for facts in &denied.facts {
+            // Nothing was run, so nothing is lost when it cannot be written.
+            if let Ok(event) =
+                self.core
+                    .audit
+                    .begin(self.number, &self.admission.audit, facts, "deny")
+            {
+                let sqlstate = Some(&*denied.fields.sqlstate);
+                self.core.audit.end(
+                    event,
+                    &Outcome {
+                        sqlstate,
+                        denied: true,
+                        ..Outcome::default()
+                    },
+                );
+            }
+        }
+    }
+
+    /// Count a row of the head's execution; false when it is not forwarded.
+    pub(super) fn row(
+        self: &Rc<Self>,
+        shared: &mut Shared,
+        bytes: usize,
+        out: &mut BytesMut,
+    ) -> Result<bool, End> {
+        skip_swallowed(shared);
+        let visible = !shared.swallowing;
+        let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut() else {
+            return Ok(visible
+                && shared
+                    .answers
+                    .front()
+                    .is_none_or(|head| head.origin == Origin::Client));
+        };
+        if run
+            .execution
+            .as_ref()
+            .is_none_or(|execution| execution.begun.is_none())
+        {
+            self.begin(run, out)?;
+        }
+        let rows_max = run
+            .work
+            .statement(run.index)
+            .and_then(|statement| statement.rows_max);
+        let Some(execution) = run.execution.as_mut() else {
+            return Ok(visible);
+        };
+        execution.rows += 1;
+        if execution.over.is_some() {
+            return Ok(false);
+        }
+        if let Some(rows_max) = rows_max
+            && execution.rows > rows_max
+            && !self.state.borrow().said.observe
+        {
+            execution.over = Some(Arc::new(rows_over(rows_max)));
+            self.cancel_server(shared);
+            return Ok(false);
+        }
+        execution.bytes += bytes as u64;
+        Ok(visible)
+    }
+
+    /// The statement that runs took longer than it may.
+    pub(super) fn time_over(self: &Rc<Self>) {
+        let mut shared = self.shared.borrow_mut();
+        shared.deadline = None;
+        let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut() else {
+            return;
+        };
+        let seconds = run
+            .work
+            .statement(run.index)
+            .and_then(|statement| statement.seconds_max);
+        let execution = run.execution.get_or_insert_with(Execution::new);
+        if execution.over.is_none() {
+            execution.over = Some(Arc::new(time_over(seconds.unwrap_or_default())));
+            self.cancel_server(&mut shared);
+        }
+    }
+
+    /// Start the clock of the statement that is now at the head.
+    pub(super) fn start_clock(&self, shared: &mut Shared) {
+        let seconds = match shared.answers.front_mut() {
+            Some(Answer { run: Some(run), .. }) => {
+                let seconds = run
+                    .work
+                    .statement(run.index)
+                    .and_then(|statement| statement.seconds_max);
+                if run.execution.is_none() {
+                    run.execution = Some(Execution::new());
+                }
+                seconds
+            }
+            _ => None,
+        };
+        let deadline = seconds
+            .filter(|_| !self.state.borrow().said.observe)
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .map(|seconds| Instant::now() + seconds);
+        if deadline.is_some() || shared.deadline.is_some() {
+            shared.deadline = deadline.map(Into::into);
+            self.control.notify_one();
+        }
+    }
+
+    /// Ask the server to cancel what runs. No new statement is sent before the request arrived there.
+    pub(super) fn cancel_server(self: &Rc<Self>, shared: &mut Shared) {
+        let Some(target) = self.cancel.as_ref().map(|key| key.target.clone()) else {
+            return;
+        };
+        shared.cancels += 1;
+        let session = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            upstream::cancel(&target.upstream, target.upstream_pid, &target.upstream_key).await;
+            let mut shared = session.shared.borrow_mut();
+            shared.cancels -= 1;
+            shared.wake();
+        });
+    }
+
+    /// The session is over: so is what ran, and what was suspended.
+    pub(super) fn end_everything(&self) {
+        let mut shared = self.shared.borrow_mut();
+        if let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut()
+            && let Some(execution) = run.execution.take()
+        {
+            self.end(&execution, Some("08006"));
+        }
+        shared.answers.clear();
+        self.end_portals(&mut shared);
+    }
+
+    /// All portals are gone; those that were suspended have ended now.
+    pub(super) fn end_portals(&self, shared: &mut Shared) {
+        for (_, portal) in shared.names.portals.drain() {
+            if let Some(execution) = portal.suspended.take() {
+                self.end(&execution, None);
+            }
+        }
+    }
+
+    /// The statement at the head was completed. What is to be forwarded in place of its completion, if anything.
+    pub(super) fn completed(
+        &self,
+        shared: &mut Shared,
+        tag: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<Option<Arc<ErrorFields>>, End> {
+        let Some(head) = shared.answers.front_mut() else {
+            return Ok(None);
+        };
+        let simple = head.kind == Kind::Query;
+        let Some(mut run) = head.run.take() else {
+            return Ok(None);
+        };
+        self.begin(&mut run, out)?;
+        let execution = run.execution.take().unwrap_or_else(Execution::new);
+        let over = execution.over.clone();
+        self.end(
+            &execution,
+            over.as_ref().map(|fields| fields.sqlstate.as_str()),
+        );
+        if let Some(effects) = run
+            .work
+            .statement(run.index)
+            .and_then(|statement| statement.effects.as_ref())
+        {
+            shared.names.apply(effects, &run.work);
+            if effects.refresh {
+                shared.dirty = true;
+                shared.transaction_dirty = true;
+            }
+        }
+        if shared.transaction_dirty && ends_transaction(tag) {
+            shared.dirty = true;
+        }
+        if tag.starts_with(b"ROLLBACK") && shared.status == b'E' {
+            // What follows in the same message is run; the next ReadyForQuery says the truth.
+            shared.status = b'T';
+        }
+        if simple {
+            run.index += 1;
+            if let Some(head) = shared.answers.front_mut() {
+                head.run = Some(run);
+            }
+            self.start_clock(shared);
+        }
+        Ok(over)
+    }
+}
+
+/// Whether a command of this tag may have put the session's settings back.
+fn ends_transaction(tag: &[u8]) -> bool {
+    [&b"ROLLBACK"[..], b"COMMIT", b"PREPARE TRANSACTION"]
+        .iter()
+        .any(|start| tag.starts_with(start))
+}
+
+fn rows_over(rows_max: u64) -> ErrorFields {
+    ErrorFields::error(
+        "54000",
+        format!("statement exceeded its limit of {rows_max} rows"),
+    )
+    .detail(format!(
+        "A policy limits statements like this one to {rows_max} rows."
+    ))
+    .hint("Ask for fewer rows, or ask the policy's owner for a higher limit.")
+}
+
+fn time_over(seconds: f64) -> ErrorFields {
+    ErrorFields::error(
+        "57014",
+        format!("statement exceeded its limit of {seconds} seconds"),
+    )
+    .detail(format!(
+        "A policy limits statements like this one to {seconds} seconds."
+    ))
+    .hint("Make the statement cheaper, or ask the policy's owner for a higher limit.")
+}

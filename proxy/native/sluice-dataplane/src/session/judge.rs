@@ -1,0 +1,239 @@
+//! From a text to its plan, or to why it is refused.
+
+use super::refresh::wrong_answer;
+use super::work::{Denied, Work};
+use super::{End, Session};
+use crate::cache::{CachedPlan, Facts, readable_template};
+use crate::model::{ErrorFields, PlanRequest, Reply, Request};
+use crate::registry::count;
+use sluice_wire::splice::{Edit, splice};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What becomes of a text.
+pub enum Judged {
+    /// It is sent; the edited text when it has edits.
+    Go(Rc<Work>, Option<Vec<u8>>),
+    /// It is not.
+    Deny(Denied),
+}
+
+type Planned = Result<Arc<CachedPlan>, Denied>;
+
+impl Session {
+    /// Plan a text; `None` when the server skips it anyway.
+    pub(super) async fn judge(
+        &self,
+        text: &[u8],
+        simple: bool,
+        types: &[u32],
+    ) -> Result<Option<Judged>, End> {
+        let mut fresh: Option<(u64, u64, Planned)> = None;
+        loop {
+            if !self.gate().await? {
+                return Ok(None);
+            }
+            let context = self.state.borrow().said.context;
+            let epoch = *self.core.registry.epoch.borrow();
+            if let Some((asked_context, asked_epoch, planned)) = fresh.take()
+                && asked_context == context
+                && asked_epoch == epoch
+            {
+                self.scanner.borrow_mut().scan(text);
+                return Ok(Some(self.weigh(text, planned)));
+            }
+            if let Some(plan) = self.find_plan(context, text) {
+                return Ok(Some(self.weigh(text, Ok(plan))));
+            }
+            let planned = self.ask_plan(context, text, simple, types).await?;
+            fresh = Some((context, epoch, planned));
+        }
+    }
+
+    fn find_plan(&self, context: u64, text: &[u8]) -> Option<Arc<CachedPlan>> {
+        let counters = &self.core.registry.counters;
+        let mut scanner = self.scanner.borrow_mut();
+        let found = self
+            .core
+            .cache
+            .borrow_mut()
+            .find(context, text, &mut scanner);
+        let counter = if found.is_some() {
+            &counters.plan_hits_total
+        } else {
+            &counters.plan_misses_total
+        };
+        count(counter, 1);
+        found
+    }
+
+    async fn ask_plan(
+        &self,
+        context: u64,
+        text: &[u8],
+        simple: bool,
+        types: &[u32],
+    ) -> Result<Planned, End> {
+        self.to_server.flush().await?;
+        let (session, text_sent, parameter_types) = (self.number, text.to_vec(), types.to_vec());
+        let make = |id| {
+            Request::Plan(PlanRequest {
+                id,
+                session,
+                context,
+                text: text_sent,
+                simple,
+                parameter_types,
+            })
+        };
+        let epoch = *self.core.registry.epoch.borrow();
+        let reply = self.core.brain.ask(make).await;
+        let mut scanner = self.scanner.borrow_mut();
+        scanner.scan(text);
+        let fields = match reply {
+            Ok(Reply::Plan(plan)) => {
+                let plan = Arc::new(CachedPlan::new(plan, &scanner, text));
+                let unchanged = *self.core.registry.epoch.borrow() == epoch
+                    && self.state.borrow().said.context == context;
+                if unchanged {
+                    let mut cache = self.core.cache.borrow_mut();
+                    cache.insert(context, text, &mut scanner, &plan);
+                    let entries = &self.core.registry.counters.cache_entries;
+                    entries.store(cache.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                }
+                return Ok(Ok(plan));
+            }
+            Ok(Reply::Error(fields)) | Err(fields) => fields,
+            Ok(_) => wrong_answer(),
+        };
+        let facts = Facts {
+            statement: b"{\"verdict\":\"error\"}".to_vec(),
+            template: readable_template(scanner.tokens(), text),
+            revision: self.state().said.revision.clone(),
+        };
+        Ok(Err(Denied {
+            fields: Arc::new(fields),
+            facts: vec![facts],
+        }))
+    }
+
+    /// Hold a plan against the state of the session. The scanner has just read the text.
+    fn weigh(&self, text: &[u8], planned: Planned) -> Judged {
+        let plan = match planned {
+            Ok(plan) => plan,
+            Err(denied) => return Judged::Deny(denied),
+        };
+        let state = self.state();
+        let observe = state.said.observe;
+        if !observe && let Some(denied) = denial(&plan) {
+            return Judged::Deny(denied);
+        }
+        if let Some(fields) = self.refusal(&plan, state.said.level > 0 && !observe) {
+            return Judged::Deny(Denied {
+                fields: Arc::new(fields),
+                facts: plan.facts.clone(),
+            });
+        }
+        let edited = if plan.edited && !observe {
+            match self.edit(text, &plan) {
+                Ok(edited) => Some(edited),
+                Err(fields) => {
+                    let facts = plan.facts.clone();
+                    return Judged::Deny(Denied {
+                        fields: Arc::new(fields),
+                        facts,
+                    });
+                }
+            }
+        } else {
+            None
+        };
+        let work = Work {
+            text: Rc::from(text),
+            plan,
+            context: state.said.context,
+            revision: Rc::clone(&state.revision),
+        };
+        Judged::Go(Rc::new(work), edited)
+    }
+
+    /// Why the session's own state refuses a plan that the policy allows.
+    pub(super) fn refusal(&self, plan: &CachedPlan, names: bool) -> Option<ErrorFields> {
+        if plan
+            .plan
+            .statements
+            .iter()
+            .any(|statement| statement.governed)
+            && let Some(reason) = self.core.audit.unwritable()
+        {
+            return Some(spool_refusal(&reason));
+        }
+        if !names {
+            return None;
+        }
+        let state = self.state();
+        let shared = self.shared.borrow();
+        if shared.dirty && plan.plan.statements.len() > 1 {
+            return Some(
+                ErrorFields::error(
+                    "25P02",
+                    "current transaction is aborted, several statements in one message are refused",
+                )
+                .hint("Send ROLLBACK alone first."),
+            );
+        }
+        shared
+            .names
+            .refusal(&plan.plan, state.said.context, &state.revision)
+    }
+
+    fn edit(&self, text: &[u8], plan: &CachedPlan) -> Result<Vec<u8>, ErrorFields> {
+        let edits: Vec<Edit> = all_edits(plan);
+        let scanner = self.scanner.borrow();
+        let mut edited = Vec::with_capacity(text.len() * 2);
+        splice(text, scanner.tokens(), &edits, &mut edited).map_err(|error| {
+            ErrorFields::error(
+                "XX000",
+                format!("the plan does not fit the statement: {error}"),
+            )
+        })?;
+        Ok(edited)
+    }
+}
+
+/// The edits of all statements of a text.
+pub fn all_edits(plan: &CachedPlan) -> Vec<Edit> {
+    plan.plan
+        .statements
+        .iter()
+        .flat_map(|statement| statement.edits.iter().cloned())
+        .collect()
+}
+
+/// The first denial of a plan, with the facts of every statement that is denied.
+fn denial(plan: &CachedPlan) -> Option<Denied> {
+    let fields = plan
+        .plan
+        .statements
+        .iter()
+        .find_map(|statement| statement.denial.clone())?;
+    let denied = plan
+        .plan
+        .statements
+        .iter()
+        .zip(&plan.facts)
+        .filter(|(statement, _)| statement.denial.is_some());
+    Some(Denied {
+        fields,
+        facts: denied.map(|(_, facts)| facts.clone()).collect(),
+    })
+}
+
+/// Governed statements need a record.
+pub fn spool_refusal(reason: &str) -> ErrorFields {
+    ErrorFields::error(
+        "57P03",
+        format!("the audit spool cannot be written: {reason}"),
+    )
+    .hint("Governed statements are refused until it is; free its volume or raise its size.")
+}

@@ -1,0 +1,123 @@
+//! The session's state: read from the server, judged by the brain, never simulated.
+
+use super::answers::{Answer, Kind, Origin};
+use super::{Closing, End, Session, State};
+use crate::model::{ErrorFields, Reply, Request, StateRequest};
+use sluice_wire::frontend::{put_bare, put_bind_plain, put_close, put_execute, put_parse};
+use sluice_wire::scrub::ScrubRules;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Our own statement and portal. The control character keeps them apart from what people type.
+const PROBE_NAME: &[u8] = b"sluice\x01probe";
+
+impl Session {
+    /// Send the probe as part of the client's pipeline, wait for its row, and ask the brain.
+    pub(super) async fn probe_in_pipeline(&self) -> Result<(), End> {
+        if self.admission.probe.is_some() {
+            let seq = self.send_probe(Origin::Probe);
+            put_bare(&mut self.to_server.buffer.borrow_mut(), b'H');
+            self.to_server.flush().await?;
+            self.until(|shared| shared.done_seq >= seq).await;
+            if !self.shared.borrow().probe_fresh {
+                // It failed, and with it the client's pipeline.
+                return Ok(());
+            }
+        }
+        self.ask_state("refresh").await?;
+        self.shared.borrow_mut().dirty = false;
+        Ok(())
+    }
+
+    /// Put the probe's messages into the server's outbox; the number of the last one.
+    pub(super) fn send_probe(&self, origin: Origin) -> u64 {
+        let text = self.admission.probe.as_deref().unwrap_or_default();
+        let mut out = self.to_server.buffer.borrow_mut();
+        let mut shared = self.shared.borrow_mut();
+        shared.probe_fresh = false;
+        put_parse(&mut out, PROBE_NAME, text.as_bytes(), &[]);
+        put_bind_plain(&mut out, PROBE_NAME, PROBE_NAME);
+        put_execute(&mut out, PROBE_NAME, 0);
+        put_close(&mut out, b'P', PROBE_NAME);
+        put_close(&mut out, b'S', PROBE_NAME);
+        for kind in [Kind::Parse, Kind::Bind, Kind::Execute, Kind::Close] {
+            shared.push(Answer::internal(kind, origin));
+        }
+        let last = shared.push(Answer::internal(Kind::Close, origin));
+        if origin != Origin::IdleProbe {
+            return last;
+        }
+        put_bare(&mut out, b'S');
+        shared.push(Answer::internal(Kind::Sync, origin))
+    }
+
+    /// Ask the brain what holds now, until its answer is of the present epoch.
+    pub(super) async fn ask_state(&self, reason: &'static str) -> Result<(), End> {
+        let _turn = self.turn.lock().await;
+        let mut reason = reason;
+        loop {
+            let epoch = *self.core.registry.epoch.borrow();
+            let (probe_row, parameter_status) = {
+                let shared = self.shared.borrow();
+                (shared.probe_row.clone(), shared.parameter_status.clone())
+            };
+            let session = self.number;
+            let make = |id| {
+                Request::State(StateRequest {
+                    id,
+                    session,
+                    reason,
+                    probe_row,
+                    parameter_status,
+                })
+            };
+            match self.core.brain.ask(make).await.map_err(End::fatal)? {
+                Reply::State(said) => self.set_state(said),
+                Reply::Error(fields) => return Err(End::fatal(fields)),
+                _ => return Err(End::fatal(wrong_answer())),
+            }
+            self.epoch.store(epoch, Ordering::Release);
+            self.shared.borrow_mut().wake();
+            if *self.core.registry.epoch.borrow() == epoch {
+                return Ok(());
+            }
+            reason = "epoch";
+        }
+    }
+
+    fn set_state(&self, said: crate::model::SessionState) {
+        let mut shared = self.shared.borrow_mut();
+        let old = self.state();
+        if shared.started && old.said.revision != said.revision {
+            shared.names.revision_changed = true;
+        }
+        if let Some(fields) = &said.close {
+            let after = Duration::try_from_secs_f64(said.close_after_s).unwrap_or_default();
+            shared.closing.get_or_insert_with(|| Closing {
+                fields: Arc::clone(fields),
+                until: Instant::now() + after,
+            });
+            self.watched.set(true);
+            self.control.notify_one();
+        }
+        let revision = Rc::from(said.revision.as_str());
+        let keep = said.scrub.keep_primary.iter();
+        let rules = ScrubRules::new(keep.map(|(sqlstate, routine)| (&**sqlstate, &**routine)));
+        *self.state.borrow_mut() = Rc::new(State {
+            said,
+            revision,
+            rules,
+        });
+    }
+}
+
+/// The brain mixed up its answers.
+pub fn wrong_answer() -> ErrorFields {
+    ErrorFields::error(
+        "XX000",
+        "the policy engine gave an answer of the wrong kind",
+    )
+}

@@ -1,0 +1,406 @@
+//! What each message of the server means for the entry that it answers.
+
+use super::answers::{Answer, Kind, Origin};
+use super::judge::all_edits;
+use super::work::Work;
+use super::{End, Session, Shared, UNPARSABLE, put_fields};
+use crate::model::ErrorFields;
+use bytes::BytesMut;
+use sluice_wire::backend::{data_row, parameter_status};
+use sluice_wire::frame::HEADER_BYTES;
+use sluice_wire::frontend::put_query;
+use sluice_wire::scrub::{field, scrub, translate};
+use sluice_wire::splice::PositionMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What the server loop does after a frame.
+#[derive(PartialEq, Eq)]
+pub enum After {
+    /// Go on.
+    Nothing,
+    /// `ReadyForQuery` waits: send the probe.
+    Probe,
+    /// `ReadyForQuery` waits and the row is here: ask the brain.
+    State,
+}
+
+impl Session {
+    /// Take one whole frame of the server.
+    pub(super) fn reply(self: &Rc<Self>, tag: u8, frame: &[u8]) -> Result<After, End> {
+        let mut shared = self.shared.borrow_mut();
+        let mut out = self.to_client.buffer.borrow_mut();
+        let body = &frame[HEADER_BYTES..];
+        let origin = shared
+            .answers
+            .front()
+            .map_or(Origin::Client, |head| head.origin);
+        match tag {
+            b'Z' => return Ok(self.ready(&mut shared, frame, &mut out)),
+            b'E' => self.error(&mut shared, frame, &mut out)?,
+            b'N' => self.notice(&mut shared, frame, &mut out)?,
+            b'S' => {
+                if let Ok((name, value)) = parameter_status(body) {
+                    note_status(&mut shared.parameter_status, name, value);
+                }
+                out.extend_from_slice(frame);
+            }
+            b'A' => out.extend_from_slice(frame),
+            // Rows of the client's are streamed; this one is ours.
+            b'D' => {
+                if let Ok(row) = data_row(body) {
+                    shared.probe_row = Some(Arc::new(row));
+                    shared.probe_fresh = true;
+                }
+            }
+            _ if origin != Origin::Client => {
+                if matches!(tag, b'1' | b'2' | b'3' | b'C' | b'I' | b's') {
+                    self.pop(&mut shared);
+                }
+            }
+            _ => self.result(&mut shared, tag, frame, &mut out)?,
+        }
+        Ok(After::Nothing)
+    }
+
+    /// A frame of a result, for the client's own message.
+    fn result(
+        self: &Rc<Self>,
+        shared: &mut Shared,
+        tag: u8,
+        frame: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), End> {
+        skip_swallowed(shared);
+        let kind = shared.answers.front().map(|head| head.kind);
+        let mut replaced = None;
+        match tag {
+            b'C' | b'I' if matches!(kind, Some(Kind::Execute | Kind::Query)) => {
+                shared.copy_in = false;
+                replaced = self.completed(shared, &frame[HEADER_BYTES..], out)?;
+                if kind == Some(Kind::Execute) {
+                    self.pop(shared);
+                }
+            }
+            b's' => replaced = self.suspend(shared),
+            b'1' | b'2' | b'3' | b'n' => self.pop(shared),
+            b'T' if kind == Some(Kind::Describe) => self.pop(shared),
+            b'T' | b'G' | b'H' | b'W' => {
+                if let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut() {
+                    self.begin(run, out)?;
+                }
+                if matches!(tag, b'G' | b'W') {
+                    enter_copy(shared);
+                }
+            }
+            _ => {}
+        }
+        if let Some(fields) = replaced {
+            put_fields(out, &fields);
+            // It was complete before the cancel request came: what the client must see is a failed transaction.
+            shared.swallowing = true;
+            shared.failing = true;
+        } else if !shared.swallowing {
+            out.extend_from_slice(frame);
+        }
+        Ok(())
+    }
+
+    /// The portal at the head gave as many rows as it was asked for. The limit it ran into meanwhile, if any.
+    fn suspend(&self, shared: &mut Shared) -> Option<Arc<ErrorFields>> {
+        let mut over = None;
+        if let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut()
+            && let Some(execution) = run.execution.take()
+        {
+            over.clone_from(&execution.over);
+            match (&over, &run.portal) {
+                (Some(fields), _) => self.end(&execution, Some(&fields.sqlstate)),
+                (None, Some(portal)) => *portal.suspended.borrow_mut() = Some(execution),
+                (None, None) => self.end(&execution, None),
+            }
+        }
+        self.pop(shared);
+        over
+    }
+
+    /// The head was answered.
+    fn pop(&self, shared: &mut Shared) {
+        if let Some(head) = shared.answers.pop_front() {
+            shared.done(head.seq);
+        }
+        self.start_clock(shared);
+    }
+
+    fn notice(&self, shared: &mut Shared, frame: &[u8], out: &mut BytesMut) -> Result<(), End> {
+        if let Some(Answer {
+            run: Some(run),
+            origin: Origin::Client,
+            ..
+        }) = shared.answers.front_mut()
+        {
+            self.begin(run, out)?;
+        }
+        let work = shared.answers.front().and_then(|head| head.work.clone());
+        self.put_message(b'N', frame, work.as_deref(), out);
+        Ok(())
+    }
+
+    /// Forward an error or notice of the server: positions moved back, values taken out.
+    fn put_message(&self, tag: u8, frame: &[u8], work: Option<&Work>, out: &mut BytesMut) {
+        let state = self.state();
+        let body = &frame[HEADER_BYTES..];
+        let edited = work.filter(|work| work.plan.edited && !state.said.observe);
+        if edited.is_none() && !state.said.scrub.enabled {
+            out.extend_from_slice(frame);
+            return;
+        }
+        let map = edited
+            .filter(|_| field(body, b'P').is_some())
+            .and_then(|work| PositionMap::new(&work.text, &all_edits(&work.plan)).ok());
+        let position = |sent: u32| match (&map, edited) {
+            (Some(map), _) => map.to_client(sent),
+            (None, Some(_)) => None,
+            (None, None) => Some(sent),
+        };
+        let mut cleaned = Vec::new();
+        if !state.said.scrub.enabled {
+            translate(tag, body, position, &mut cleaned);
+        } else if !scrub(tag, body, &state.rules, position, &mut cleaned) {
+            return;
+        }
+        out.extend_from_slice(&cleaned);
+    }
+
+    fn error(
+        self: &Rc<Self>,
+        shared: &mut Shared,
+        frame: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<(), End> {
+        let body = &frame[HEADER_BYTES..];
+        let severity = field(body, b'V')
+            .or_else(|| field(body, b'S'))
+            .unwrap_or(b"ERROR");
+        let fatal = severity != b"ERROR";
+        let sqlstate = String::from_utf8_lossy(field(body, b'C').unwrap_or(b"XX000")).into_owned();
+        if let Some(head) = shared.answers.front()
+            && head.kind == Kind::CopyEnd
+        {
+            skip_copy_ends(shared);
+        }
+        shared.copy_in = false;
+        let Some(mut head) = shared.answers.pop_front() else {
+            self.put_message(b'E', frame, None, out);
+            return Ok(());
+        };
+        let mut shown =
+            !matches!(head.origin, Origin::IdleProbe | Origin::Abort) && !shared.swallowing;
+        let over = self.failed(shared, &mut head, &sqlstate, out)?;
+        if let Some(denied) = head.denied.take().filter(|_| !fatal) {
+            self.record_denied(&denied);
+            if shown {
+                put_fields(out, &denied.fields);
+            }
+            shown = false;
+        }
+        if shown {
+            match over.filter(|_| !fatal) {
+                Some(fields) => put_fields(out, &fields),
+                None => self.put_message(b'E', frame, head.work.as_deref(), out),
+            }
+        }
+        if head.kind.ends_ready() {
+            shared.answers.push_front(head);
+        } else {
+            shared.take_back_all(head);
+        }
+        shared.wake();
+        self.start_clock(shared);
+        Ok(())
+    }
+
+    /// What the head ran has failed: its record, and what it may have changed. The limit it ran into, if any.
+    fn failed(
+        &self,
+        shared: &mut Shared,
+        head: &mut Answer,
+        sqlstate: &str,
+        out: &mut BytesMut,
+    ) -> Result<Option<Arc<ErrorFields>>, End> {
+        let Some(mut run) = head.run.take() else {
+            return Ok(None);
+        };
+        self.begin(&mut run, out)?;
+        let over = run
+            .execution
+            .as_ref()
+            .and_then(|execution| execution.over.clone());
+        if let Some(execution) = run.execution.take() {
+            self.end(
+                &execution,
+                Some(
+                    over.as_ref()
+                        .map_or(sqlstate, |fields| fields.sqlstate.as_str()),
+                ),
+            );
+        }
+        let refreshes = run
+            .work
+            .plan
+            .plan
+            .statements
+            .iter()
+            .filter_map(|statement| statement.effects.as_ref());
+        if refreshes.clone().any(|effects| effects.refresh) {
+            shared.dirty = true;
+            shared.transaction_dirty = true;
+        }
+        Ok(over)
+    }
+
+    /// `ReadyForQuery`.
+    fn ready(self: &Rc<Self>, shared: &mut Shared, frame: &[u8], out: &mut BytesMut) -> After {
+        let status = frame.get(HEADER_BYTES).copied().unwrap_or(b'I');
+        let mut origin = Origin::Client;
+        let mut seq = 0;
+        while let Some(head) = shared.answers.pop_front() {
+            seq = head.seq;
+            if head.kind.ends_ready() {
+                origin = head.origin;
+                break;
+            }
+        }
+        skip_copy_ends(shared);
+        shared.status = status;
+        if origin == Origin::IdleProbe {
+            return self.probe_done(shared, seq);
+        }
+        if status == b'I' {
+            self.end_portals(shared);
+        }
+        shared.swallowing = false;
+        if std::mem::take(&mut shared.failing) && status == b'T' {
+            put_query(&mut self.to_server.buffer.borrow_mut(), UNPARSABLE);
+            let mut abort = Answer::internal(Kind::Query, Origin::Abort);
+            abort.seq = seq;
+            shared.answers.push_front(abort);
+            return After::Nothing;
+        }
+        let left = shared.transaction_dirty && status == b'I';
+        let governed = self.state.borrow().said.level > 0;
+        if governed && (shared.dirty || left) && status != b'E' && shared.answers.is_empty() {
+            shared.held_ready = Some(seq);
+            shared.probe_tries = 0;
+            shared.dirty = true;
+            return if self.admission.probe.is_some() {
+                After::Probe
+            } else {
+                After::State
+            };
+        }
+        out.extend_from_slice(frame);
+        self.settle(shared, seq);
+        After::Nothing
+    }
+
+    /// The answer to our own Sync.
+    fn probe_done(&self, shared: &mut Shared, seq: u64) -> After {
+        shared.done(seq);
+        if shared.probe_fresh {
+            return After::State;
+        }
+        shared.probe_tries += 1;
+        // A cancel request of the client may have hit it. In a transaction that now has failed nothing can be asked.
+        if shared.status != b'E' && shared.probe_tries < 3 {
+            After::Probe
+        } else {
+            After::State
+        }
+    }
+
+    /// An exchange is over.
+    pub(super) fn settle(&self, shared: &mut Shared, seq: u64) {
+        shared.done(seq);
+        self.start_clock(shared);
+        if self.watched.get() {
+            self.control.notify_one();
+        }
+    }
+}
+
+impl Shared {
+    /// The server skips to the next Sync: what was sent and is skipped was never done. From the last to the first.
+    fn take_back_all(&mut self, head: Answer) {
+        let sync = self
+            .answers
+            .iter()
+            .position(|answer| matches!(answer.kind, Kind::Sync | Kind::CopySync));
+        self.skipping = sync.is_none();
+        let skipped: Vec<Answer> = self
+            .answers
+            .drain(..sync.unwrap_or(self.answers.len()))
+            .collect();
+        let last = skipped.last().map_or(head.seq, |answer| answer.seq);
+        for answer in skipped.into_iter().rev() {
+            self.take_back(answer.undo);
+        }
+        self.take_back(head.undo);
+        self.done(last);
+    }
+}
+
+/// COPY reads from the client: a Sync that was sent before its end is swallowed by it.
+fn enter_copy(shared: &mut Shared) {
+    let behind = shared.answers.iter().skip(1);
+    let end = behind.clone().position(|answer| answer.kind != Kind::Sync);
+    let ended = end.is_some_and(|at| {
+        behind
+            .clone()
+            .nth(at)
+            .is_some_and(|answer| answer.kind == Kind::CopyEnd)
+    });
+    let swallowed = end.unwrap_or(behind.count());
+    shared.answers.drain(1..=swallowed);
+    shared.copy_in = !ended;
+    if ended {
+        shared.answers.remove(1);
+    }
+}
+
+/// Entries that nothing answers.
+fn skip_copy_ends(shared: &mut Shared) {
+    while matches!(
+        shared.answers.front(),
+        Some(Answer {
+            kind: Kind::CopyEnd | Kind::CopySync,
+            ..
+        })
+    ) {
+        shared.answers.pop_front();
+    }
+}
+
+/// Another message is being answered: a Sync in front of it was swallowed by COPY.
+pub fn skip_swallowed(shared: &mut Shared) {
+    while matches!(
+        shared.answers.front(),
+        Some(Answer {
+            kind: Kind::CopyEnd | Kind::CopySync | Kind::Sync,
+            ..
+        })
+    ) {
+        shared.answers.pop_front();
+    }
+}
+
+/// Remember what the server reports. Their number is the server's own.
+pub fn note_status(reported: &mut Vec<(String, String)>, name: &[u8], value: &[u8]) {
+    let (name, value) = (
+        String::from_utf8_lossy(name),
+        String::from_utf8_lossy(value).into_owned(),
+    );
+    match reported.iter_mut().find(|(known, _)| *known == name) {
+        Some(pair) => pair.1 = value,
+        None => reported.push((name.into_owned(), value)),
+    }
+}

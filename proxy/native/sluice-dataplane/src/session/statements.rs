@@ -1,0 +1,332 @@
+//! The client's messages that run something: `Query`, `Parse`, `Bind`, `Execute`.
+
+use super::answers::{Answer, Execution, Kind, Origin, Run, Undo};
+use super::client::{bad_format, reserved_name};
+use super::judge::Judged;
+use super::work::{Denied, Portal, RESERVED_PREFIX, Statement, Work, stale_cursor};
+use super::{Barrier, End, Session, Shared};
+use crate::model::ErrorFields;
+use sluice_wire::frontend::{execute, filed_name, parse, put_close, put_parse, put_query, query};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+impl Session {
+    /// `Query`.
+    pub(super) async fn on_query(self: &Rc<Self>, frame: &[u8], body: &[u8]) -> Result<(), End> {
+        let Ok(text) = query(body) else {
+            return self.refuse(Kind::Query, bad_format()).await;
+        };
+        let (work, edited) = match self.judge(text, true, &[]).await? {
+            None => return Ok(()),
+            Some(Judged::Deny(denied)) => {
+                self.send_denied(Kind::Query, denied);
+                return Ok(());
+            }
+            Some(Judged::Go(work, edited)) => (work, edited),
+        };
+        let mut out = self.to_server.buffer.borrow_mut();
+        match edited {
+            Some(edited) => put_query(&mut out, &edited),
+            None => out.extend_from_slice(frame),
+        }
+        let mut shared = self.shared.borrow_mut();
+        let run = Run {
+            work: Rc::clone(&work),
+            index: 0,
+            portal: None,
+            execution: Some(Execution::new()),
+        };
+        let answer = Answer {
+            run: Some(run),
+            work: Some(Rc::clone(&work)),
+            ..Answer::new(Kind::Query)
+        };
+        let seq = shared.push(answer);
+        self.after_run(&mut shared, &work, seq, false);
+        Ok(())
+    }
+
+    /// `Parse`.
+    pub(super) async fn on_parse(self: &Rc<Self>, frame: &[u8], body: &[u8]) -> Result<(), End> {
+        let Ok(message) = parse(body) else {
+            return self.refuse(Kind::Parse, bad_format()).await;
+        };
+        if message.name.starts_with(RESERVED_PREFIX) {
+            return self.refuse(Kind::Parse, reserved_name()).await;
+        }
+        let (work, edited) = match self.judge(message.text, false, &message.types).await? {
+            None => return Ok(()),
+            Some(Judged::Deny(denied)) => {
+                self.send_denied(Kind::Parse, denied);
+                return Ok(());
+            }
+            Some(Judged::Go(work, edited)) => (work, edited),
+        };
+        let name = filed_name(message.name);
+        let full = self
+            .shared
+            .borrow()
+            .names
+            .statements_full(message.text.len());
+        if let Some(fields) = full.filter(|_| self.state().said.level > 0 && !name.is_empty()) {
+            self.send_denied(Kind::Parse, Denied::plain(fields));
+            return Ok(());
+        }
+        let mut out = self.to_server.buffer.borrow_mut();
+        match edited {
+            Some(edited) => put_parse(&mut out, message.name, &edited, &message.types),
+            None => out.extend_from_slice(frame),
+        }
+        let mut shared = self.shared.borrow_mut();
+        file(
+            &mut shared,
+            name,
+            work,
+            Rc::from(message.types.as_slice()),
+            Origin::Client,
+        );
+        Ok(())
+    }
+
+    /// `Bind`; whether the message is to be forwarded.
+    pub(super) async fn on_bind(
+        self: &Rc<Self>,
+        portal: &[u8],
+        statement: &[u8],
+    ) -> Result<bool, End> {
+        loop {
+            if !self.gate().await? {
+                return Ok(false);
+            }
+            if portal.starts_with(RESERVED_PREFIX) || statement.starts_with(RESERVED_PREFIX) {
+                self.send_denied(Kind::Bind, Denied::plain(reserved_name()));
+                return Ok(false);
+            }
+            let state = self.state();
+            let made = self
+                .shared
+                .borrow()
+                .names
+                .statements
+                .get(filed_name(statement))
+                .cloned();
+            let stale = made
+                .as_ref()
+                .filter(|made| state.said.level > 0 && made.work.context != state.said.context);
+            let Some(stale) = stale else {
+                return Ok(self.file_portal(filed_name(portal), made.as_deref()));
+            };
+            match self.renew(filed_name(statement), stale).await? {
+                Renewal::Skipped => return Ok(false),
+                Renewal::Denied(denied) => {
+                    self.send_denied(Kind::Bind, denied);
+                    return Ok(false);
+                }
+                Renewal::Sent => {}
+            }
+        }
+    }
+
+    fn file_portal(&self, name: &[u8], made: Option<&Statement>) -> bool {
+        let mut shared = self.shared.borrow_mut();
+        if let Some(fields) = shared.names.portals_full() {
+            drop(shared);
+            self.send_denied(Kind::Bind, Denied::plain(fields));
+            return false;
+        }
+        let work = made.map(|made| Rc::clone(&made.work));
+        let portal = Rc::new(Portal {
+            work: work.clone(),
+            suspended: RefCell::default(),
+        });
+        let old = shared.names.put_portal(name.to_vec(), Some(portal));
+        if name.is_empty()
+            && let Some(execution) = old.as_ref().and_then(|portal| portal.suspended.take())
+        {
+            self.end(&execution, None);
+        }
+        let undo = Undo::Portal(name.to_vec(), old);
+        shared.push(Answer {
+            undo,
+            work,
+            ..Answer::new(Kind::Bind)
+        });
+        true
+    }
+
+    /// Make a statement of another context anew from the client's own text, under the same name.
+    async fn renew(self: &Rc<Self>, name: &[u8], stale: &Statement) -> Result<Renewal, End> {
+        if stale.sql {
+            let fields = ErrorFields::error(
+                "55000",
+                "prepared statement was made under another policy or session state",
+            );
+            return Ok(Renewal::Denied(Denied::plain(
+                fields.hint("DEALLOCATE it and PREPARE it again."),
+            )));
+        }
+        let text = Rc::clone(&stale.work.text);
+        let (work, edited) = match self.judge(&text, false, &stale.types).await? {
+            None => return Ok(Renewal::Skipped),
+            Some(Judged::Deny(denied)) => return Ok(Renewal::Denied(denied)),
+            Some(Judged::Go(work, edited)) => (work, edited),
+        };
+        let mut out = self.to_server.buffer.borrow_mut();
+        let mut shared = self.shared.borrow_mut();
+        if !name.is_empty() {
+            put_close(&mut out, b'S', name);
+            shared.push(Answer::internal(Kind::Close, Origin::Renewal));
+        }
+        put_parse(
+            &mut out,
+            name,
+            edited.as_deref().unwrap_or(&text),
+            &stale.types,
+        );
+        file(
+            &mut shared,
+            name,
+            work,
+            Rc::clone(&stale.types),
+            Origin::Renewal,
+        );
+        Ok(Renewal::Sent)
+    }
+
+    /// `Execute`.
+    pub(super) async fn on_execute(self: &Rc<Self>, frame: &[u8], body: &[u8]) -> Result<(), End> {
+        if !self.gate().await? {
+            return Ok(());
+        }
+        let Ok(name) = execute(body) else {
+            self.send_denied(Kind::Execute, Denied::plain(bad_format()));
+            return Ok(());
+        };
+        let (work, portal) = match self.executable(filed_name(name)) {
+            Ok(found) => found,
+            Err(denied) => {
+                self.send_denied(Kind::Execute, denied);
+                return Ok(());
+            }
+        };
+        let mut shared = self.shared.borrow_mut();
+        let resumed = portal.as_ref().and_then(|portal| portal.suspended.take());
+        let execution = Some(resumed.unwrap_or_else(Execution::new));
+        let run = Run {
+            work: Rc::clone(&work),
+            index: 0,
+            portal,
+            execution,
+        };
+        let answer = Answer {
+            run: Some(run),
+            work: Some(Rc::clone(&work)),
+            ..Answer::new(Kind::Execute)
+        };
+        let seq = shared.push(answer);
+        self.to_server.buffer.borrow_mut().extend_from_slice(frame);
+        self.after_run(&mut shared, &work, seq, true);
+        Ok(())
+    }
+
+    /// What an `Execute` of this portal runs, or why it may not.
+    fn executable(&self, name: &[u8]) -> Result<(Rc<Work>, Option<Rc<Portal>>), Denied> {
+        let state = self.state();
+        let governed = state.said.level > 0 && !state.said.observe;
+        let (portal, cursor, stale) = {
+            let names = &self.shared.borrow().names;
+            let portal = names.portals.get(name).cloned();
+            (
+                portal,
+                names.cursors.get(name).cloned(),
+                names.stale(name, &state.revision),
+            )
+        };
+        if governed && stale {
+            return Err(Denied::plain(stale_cursor(&String::from_utf8_lossy(name))));
+        }
+        let work = match (&portal, &cursor) {
+            (Some(portal), _) => portal.work.clone(),
+            (None, Some(cursor)) => Some(Rc::clone(&cursor.work)),
+            (None, None) => None,
+        };
+        let work = work.unwrap_or_else(|| {
+            Work::unknown("unknown", state.said.context, Rc::clone(&state.revision))
+        });
+        if let Some(fields) = self.refusal(&work.plan, governed) {
+            let facts = work.plan.facts.clone();
+            return Err(Denied {
+                fields: Arc::new(fields),
+                facts,
+            });
+        }
+        Ok((work, portal))
+    }
+
+    /// `FunctionCall` in an open session.
+    pub(super) fn push_function(&self) {
+        let state = self.state();
+        let work = Work::unknown(
+            "function_call",
+            state.said.context,
+            Rc::clone(&state.revision),
+        );
+        let run = Run {
+            work,
+            index: 0,
+            portal: None,
+            execution: Some(Execution::new()),
+        };
+        self.shared.borrow_mut().push(Answer {
+            run: Some(run),
+            ..Answer::new(Kind::Function)
+        });
+    }
+
+    async fn refuse(self: &Rc<Self>, kind: Kind, fields: ErrorFields) -> Result<(), End> {
+        if self.gate().await? {
+            self.send_denied(kind, Denied::plain(fields));
+        }
+        Ok(())
+    }
+
+    /// Something was sent that runs: what follows waits for it when it may change the session.
+    fn after_run(&self, shared: &mut Shared, work: &Work, seq: u64, flush: bool) {
+        if (work.plan.changes || shared.transaction_dirty) && self.state.borrow().said.level > 0 {
+            shared.barrier = Some(Barrier { seq, flush });
+        }
+        if shared.answers.len() == 1 {
+            self.start_clock(shared);
+        }
+    }
+}
+
+/// What became of a statement that had to be made anew.
+enum Renewal {
+    /// The server skips to the next Sync.
+    Skipped,
+    /// The new plan refuses it.
+    Denied(Denied),
+    /// The messages are on their way.
+    Sent,
+}
+
+/// File a statement under its name, and expect the answer to its `Parse`.
+fn file(shared: &mut Shared, name: &[u8], work: Rc<Work>, types: Rc<[u32]>, origin: Origin) {
+    let made = Statement {
+        work: Rc::clone(&work),
+        types,
+        sql: false,
+    };
+    let old = shared
+        .names
+        .put_statement(name.to_vec(), Some(Rc::new(made)));
+    let undo = Undo::Statement(name.to_vec(), old);
+    shared.push(Answer {
+        undo,
+        work: Some(work),
+        origin,
+        ..Answer::new(Kind::Parse)
+    });
+}

@@ -1,0 +1,453 @@
+//! What the brain answers: frozen values.
+
+use crate::tokens::Edit;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use sluice_dataplane::model;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// See `_native.pyi`.
+#[pyclass(frozen, eq, module = "sluice_proxy._native")]
+#[derive(Clone, PartialEq, Eq)]
+pub struct ErrorFields(pub(crate) model::ErrorFields);
+
+#[pymethods]
+impl ErrorFields {
+    #[new]
+    #[pyo3(signature = (*, sqlstate, message, detail=None, hint=None, severity="ERROR"))]
+    fn new(
+        sqlstate: String,
+        message: String,
+        detail: Option<String>,
+        hint: Option<String>,
+        severity: &str,
+    ) -> PyResult<Self> {
+        if sqlstate.len() != 5 {
+            return Err(PyValueError::new_err(format!(
+                "not an SQLSTATE: {sqlstate:?}"
+            )));
+        }
+        let severity = severity.to_owned();
+        Ok(Self(model::ErrorFields {
+            severity,
+            sqlstate,
+            message,
+            detail,
+            hint,
+        }))
+    }
+
+    #[getter]
+    fn sqlstate(&self) -> &str {
+        &self.0.sqlstate
+    }
+
+    #[getter]
+    fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    #[getter]
+    fn detail(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+
+    #[getter]
+    fn hint(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    #[getter]
+    fn severity(&self) -> &str {
+        &self.0.severity
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "ErrorFields(sqlstate={:?}, message={:?})",
+            self.0.sqlstate, self.0.message
+        )
+    }
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, module = "sluice_proxy._native")]
+pub struct Denial(Py<ErrorFields>);
+
+#[pymethods]
+impl Denial {
+    #[new]
+    const fn new(error: Py<ErrorFields>) -> Self {
+        Self(error)
+    }
+
+    #[getter]
+    fn error(&self, python: Python<'_>) -> Py<ErrorFields> {
+        self.0.clone_ref(python)
+    }
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, eq, module = "sluice_proxy._native")]
+#[derive(Clone, PartialEq, Eq)]
+pub struct Effects(model::Effects);
+
+#[pymethods]
+impl Effects {
+    #[new]
+    #[pyo3(signature = (
+        *, refresh=false, prepare=None, execute=None, deallocate=None, deallocate_all=false, declare=None,
+        fetch=None, close_cursor=None, close_all_cursors=false
+    ))]
+    #[expect(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // The contract's fields.
+    const fn new(
+        refresh: bool,
+        prepare: Option<String>,
+        execute: Option<String>,
+        deallocate: Option<String>,
+        deallocate_all: bool,
+        declare: Option<String>,
+        fetch: Option<String>,
+        close_cursor: Option<String>,
+        close_all_cursors: bool,
+    ) -> Self {
+        Self(model::Effects {
+            refresh,
+            prepare,
+            execute,
+            deallocate,
+            deallocate_all,
+            declare,
+            fetch,
+            close_cursor,
+            close_all_cursors,
+        })
+    }
+
+    #[getter]
+    const fn refresh(&self) -> bool {
+        self.0.refresh
+    }
+
+    #[getter]
+    fn prepare(&self) -> Option<&str> {
+        self.0.prepare.as_deref()
+    }
+
+    #[getter]
+    fn execute(&self) -> Option<&str> {
+        self.0.execute.as_deref()
+    }
+
+    #[getter]
+    fn deallocate(&self) -> Option<&str> {
+        self.0.deallocate.as_deref()
+    }
+
+    #[getter]
+    const fn deallocate_all(&self) -> bool {
+        self.0.deallocate_all
+    }
+
+    #[getter]
+    fn declare(&self) -> Option<&str> {
+        self.0.declare.as_deref()
+    }
+
+    #[getter]
+    fn fetch(&self) -> Option<&str> {
+        self.0.fetch.as_deref()
+    }
+
+    #[getter]
+    fn close_cursor(&self) -> Option<&str> {
+        self.0.close_cursor.as_deref()
+    }
+
+    #[getter]
+    const fn close_all_cursors(&self) -> bool {
+        self.0.close_all_cursors
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, module = "sluice_proxy._native")]
+#[derive(Clone)]
+pub struct PlannedStatement(model::PlannedStatement);
+
+#[pymethods]
+impl PlannedStatement {
+    #[new]
+    #[pyo3(signature = (
+        *, tokens, audit, edits=None, denial=None, effects=None, notices=None, rows_max=None, seconds_max=None,
+        governed=false, hidden_columns=Vec::new()
+    ))]
+    #[expect(clippy::too_many_arguments, clippy::needless_pass_by_value)] // The contract's fields; what PyO3 makes of lists.
+    fn new(
+        python: Python<'_>,
+        tokens: (u32, u32),
+        audit: &[u8],
+        edits: Option<Vec<PyRef<'_, Edit>>>,
+        denial: Option<PyRef<'_, Denial>>,
+        effects: Option<PyRef<'_, Effects>>,
+        notices: Option<Vec<ErrorFields>>,
+        rows_max: Option<u64>,
+        seconds_max: Option<f64>,
+        governed: bool,
+        hidden_columns: Vec<u32>,
+    ) -> PyResult<Self> {
+        if !hidden_columns.is_empty() {
+            return Err(PyValueError::new_err(
+                "hidden_columns is reserved and must be empty",
+            ));
+        }
+        let edits = edits
+            .unwrap_or_default()
+            .iter()
+            .map(|edit| edit.0.clone())
+            .collect();
+        let denial = denial.map(|denial| Arc::new(denial.0.borrow(python).0.clone()));
+        let notices = notices
+            .unwrap_or_default()
+            .into_iter()
+            .map(|notice| notice.0);
+        Ok(Self(model::PlannedStatement {
+            tokens,
+            audit: audit.to_vec(),
+            edits,
+            denial,
+            effects: effects.map(|effects| effects.0.clone()),
+            notices: notices.map(as_notice).collect(),
+            rows_max,
+            seconds_max,
+            governed,
+        }))
+    }
+
+    #[getter]
+    const fn tokens(&self) -> (u32, u32) {
+        self.0.tokens
+    }
+
+    #[getter]
+    fn audit<'py>(&self, python: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(python, &self.0.audit)
+    }
+
+    #[getter]
+    const fn governed(&self) -> bool {
+        self.0.governed
+    }
+
+    #[getter]
+    fn edits(&self) -> Vec<Edit> {
+        self.0.edits.iter().cloned().map(Edit).collect()
+    }
+
+    #[getter]
+    fn denial(&self, python: Python<'_>) -> PyResult<Option<Denial>> {
+        let fields = self.0.denial.as_deref();
+        fields
+            .map(|fields| Ok(Denial(Py::new(python, ErrorFields(fields.clone()))?)))
+            .transpose()
+    }
+
+    #[getter]
+    fn effects(&self) -> Option<Effects> {
+        self.0.effects.clone().map(Effects)
+    }
+
+    #[getter]
+    fn notices(&self) -> Vec<ErrorFields> {
+        self.0.notices.iter().cloned().map(ErrorFields).collect()
+    }
+
+    #[getter]
+    const fn rows_max(&self) -> Option<u64> {
+        self.0.rows_max
+    }
+
+    #[getter]
+    const fn seconds_max(&self) -> Option<f64> {
+        self.0.seconds_max
+    }
+}
+
+/// An error's severity would end the statement.
+fn as_notice(mut fields: model::ErrorFields) -> model::ErrorFields {
+    if fields.severity != "WARNING" {
+        "NOTICE".clone_into(&mut fields.severity);
+    }
+    fields
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, module = "sluice_proxy._native")]
+pub struct Plan(pub(crate) model::Plan);
+
+#[pymethods]
+impl Plan {
+    #[new]
+    #[pyo3(signature = (*, statements, cache="none", bound=Vec::new(), valid_until_ns=None, revision=String::new()))]
+    fn new(
+        statements: Vec<PlannedStatement>,
+        cache: &str,
+        bound: Vec<u32>,
+        valid_until_ns: Option<u64>,
+        revision: String,
+    ) -> PyResult<Self> {
+        let keep = match cache {
+            "template" => model::Keep::Template,
+            "exact" => model::Keep::Exact,
+            "none" => model::Keep::None,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "cache must be template, exact or none, not {other:?}"
+                )));
+            }
+        };
+        let statements = statements
+            .into_iter()
+            .map(|statement| statement.0)
+            .collect();
+        Ok(Self(model::Plan {
+            statements,
+            keep,
+            bound,
+            valid_until_ns,
+            revision,
+        }))
+    }
+
+    #[getter]
+    fn statements(&self) -> Vec<PlannedStatement> {
+        self.0
+            .statements
+            .iter()
+            .cloned()
+            .map(PlannedStatement)
+            .collect()
+    }
+
+    #[getter]
+    const fn cache(&self) -> &'static str {
+        match self.0.keep {
+            model::Keep::Template => "template",
+            model::Keep::Exact => "exact",
+            model::Keep::None => "none",
+        }
+    }
+
+    #[getter]
+    fn bound<'py>(&self, python: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyTuple>> {
+        pyo3::types::PyTuple::new(python, &self.0.bound)
+    }
+
+    #[getter]
+    const fn valid_until_ns(&self) -> Option<u64> {
+        self.0.valid_until_ns
+    }
+
+    #[getter]
+    fn revision(&self) -> &str {
+        &self.0.revision
+    }
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, module = "sluice_proxy._native")]
+pub struct SessionAdmission(pub(crate) model::SessionAdmission);
+
+#[pymethods]
+impl SessionAdmission {
+    #[new]
+    #[pyo3(signature = (*, upstream, probe, parameters, audit, upstream_name))]
+    fn new(
+        upstream: String,
+        probe: Option<String>,
+        parameters: Vec<(String, String)>,
+        audit: &[u8],
+        upstream_name: String,
+    ) -> Self {
+        let audit = audit.to_vec();
+        Self(model::SessionAdmission {
+            upstream,
+            probe,
+            parameters,
+            audit,
+            upstream_name,
+        })
+    }
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, module = "sluice_proxy._native")]
+#[derive(Clone)]
+pub struct Scrub(model::Scrub);
+
+#[pymethods]
+impl Scrub {
+    #[new]
+    #[pyo3(signature = (*, enabled, keep_primary=HashSet::new()))]
+    const fn new(enabled: bool, keep_primary: HashSet<(String, String)>) -> Self {
+        Self(model::Scrub {
+            enabled,
+            keep_primary,
+        })
+    }
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, module = "sluice_proxy._native")]
+pub struct SessionState(pub(crate) model::SessionState);
+
+#[pymethods]
+impl SessionState {
+    #[new]
+    #[pyo3(signature = (
+        *, context, level, revision, sequence, scrub, close=None, close_after_s=30.0, observe=false
+    ))]
+    #[expect(clippy::too_many_arguments)] // The contract's fields.
+    fn new(
+        context: u64,
+        level: u8,
+        revision: String,
+        sequence: u64,
+        scrub: Scrub,
+        close: Option<ErrorFields>,
+        close_after_s: f64,
+        observe: bool,
+    ) -> PyResult<Self> {
+        if level > 2 {
+            return Err(PyValueError::new_err(format!(
+                "level must be 0, 1 or 2, not {level}"
+            )));
+        }
+        Ok(Self(model::SessionState {
+            context,
+            level,
+            revision,
+            sequence,
+            scrub: scrub.0,
+            close: close.map(|fields| Arc::new(fields.0)),
+            close_after_s,
+            observe,
+        }))
+    }
+
+    #[getter]
+    const fn context(&self) -> u64 {
+        self.0.context
+    }
+
+    #[getter]
+    const fn level(&self) -> u8 {
+        self.0.level
+    }
+}
