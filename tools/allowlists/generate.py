@@ -2,7 +2,8 @@
 
     python tools/allowlists/generate.py postgresql://postgres@127.0.0.1:5432/postgres
 
-The server must be an ordinary build of PostgreSQL; any database of it will do. What the lists name and the
+The server must be an ordinary build of PostgreSQL; any database of it will do. `collect` returns the same
+without writing, so that a test keeps the committed files equal to the servers at hand. What the lists name and the
 server lacks is left out, what the server has and the lists do not name is denied.
 """
 
@@ -12,9 +13,11 @@ import asyncio
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import review
+from sluice_proxy.catalog.dsn import connect_arguments
 
 _TARGET = Path(__file__).parents[2] / "proxy/src/sluice_proxy/allowlists"
 
@@ -72,11 +75,10 @@ async def _names(connection: asyncpg.Connection, query: str) -> list[str]:
     return sorted(row[0] for row in await connection.fetch(query))
 
 
-async def generate(dsn: str) -> Path:
-    """Write the data file of the server's major version and return its path."""
-    connection = await asyncpg.connect(dsn)
+async def collect(dsn: str) -> dict[str, Any]:
+    """Return the data of the server's major version."""
+    connection = await asyncpg.connect(**connect_arguments(dsn))
     try:
-        major = int(await connection.fetchval("SHOW server_version_num")) // 10000
         functions: dict[str, list[str]] = {}
         aggregates: list[str] = []
         for row in await connection.fetch(_FUNCTIONS):
@@ -87,8 +89,8 @@ async def generate(dsn: str) -> Path:
                 functions.setdefault(kind, []).append(row["name"])
             if row["aggregate"]:
                 aggregates.append(row["name"])
-        data = {
-            "major": major,
+        return {
+            "major": int(await connection.fetchval("SHOW server_version_num")) // 10000,
             "functions": {kind: sorted(names) for kind, names in sorted(functions.items())},
             "aggregates": sorted(aggregates),
             "operators": await _names(connection, _OPERATORS),
@@ -100,10 +102,15 @@ async def generate(dsn: str) -> Path:
         }
     finally:
         await connection.close()
-    path = _TARGET / f"server_{major}.json"
+
+
+def generate(dsn: str) -> Path:
+    """Write the data file of the server's major version and return its path."""
+    data = asyncio.run(collect(dsn))
+    path = _TARGET / f"server_{data['major']}.json"
     path.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
 if __name__ == "__main__":
-    print(asyncio.run(generate(sys.argv[1])))
+    print(generate(sys.argv[1]))

@@ -116,14 +116,10 @@ def view_of(
             casts by such are not printed, so only unchanged columns keep a known lineage.
     """
     try:
-        statement = parse_sql(definition)[0].stmt
-        if not isinstance(statement, ast.SelectStmt):
-            raise _UnknownError
-        resolver = _Resolver(source)
-        outputs, base = resolver.select(statement, None, {}, 0)
-        if len(outputs) != len(relation.columns):
-            raise _UnknownError
+        outputs, base = _resolved(definition, source)
     except (_UnknownError, ParseError, RecursionError):
+        outputs, base = (), None
+    if len(outputs) != len(relation.columns):
         unknown = {c.name: ViewColumn(None, None) for c in relation.columns}
         return View(unknown, relations, row_wise=False)
     columns = {
@@ -132,6 +128,13 @@ def view_of(
     }
     base = base if base in relations else None
     return View(columns, relations, row_wise=base is not None, row_base=base)
+
+
+def _resolved(definition: str, source: LineageSource) -> tuple[tuple[_Output, ...], int | None]:
+    statement = parse_sql(definition)[0].stmt
+    if not isinstance(statement, ast.SelectStmt):
+        raise _UnknownError
+    return _Resolver(source).select(statement, None, {}, 0)
 
 
 def _checked(output: _Output, relations: frozenset[int], *, calls_functions: bool) -> ViewColumn:
@@ -149,7 +152,7 @@ class _Resolver:
 
     def select(
         self,
-        node: ast.SelectStmt,
+        node: Any,
         outer: _Scope | None,
         ctes: Mapping[str, tuple[_Output, ...]],
         depth: int,
@@ -180,10 +183,9 @@ class _Resolver:
         """Note what ORDER BY and LIMIT read; a bare name there may be an output's."""
         named = _Item("", tuple(outputs))
         inner = _Scope([named], scope.ctes, scope)
-        for node in clause if isinstance(clause, tuple) else (clause,):
-            scope.note(self._sources(node, inner, depth))
+        scope.note(self._sources(clause, inner, depth))
 
-    def _with(self, clause: ast.WithClause, scope: _Scope, depth: int) -> None:
+    def _with(self, clause: Any, scope: _Scope, depth: int) -> None:
         if clause.recursive:
             raise _UnknownError
         for cte in clause.ctes or ():
@@ -193,9 +195,7 @@ class _Resolver:
             names = [n.sval for n in cte.aliascolnames or ()]
             scope.ctes[cte.ctename] = _renamed(outputs, names)
 
-    def _set_operation(
-        self, node: ast.SelectStmt, scope: _Scope, depth: int
-    ) -> tuple[_Output, ...]:
+    def _set_operation(self, node: Any, scope: _Scope, depth: int) -> tuple[_Output, ...]:
         left, _ = self.select(node.larg, scope, scope.ctes, depth + 1)
         right, _ = self.select(node.rarg, scope, scope.ctes, depth + 1)
         if len(left) != len(right):
@@ -214,7 +214,7 @@ class _Resolver:
         )
 
     def _plain(
-        self, node: ast.SelectStmt, scope: _Scope, depth: int
+        self, node: Any, scope: _Scope, depth: int
     ) -> tuple[tuple[_Output, ...], int | None]:
         for item in node.fromClause or ():
             self._from(item, scope, depth)
@@ -224,7 +224,7 @@ class _Resolver:
         outputs = tuple(self._output(target, scope, depth) for target in node.targetList or ())
         return outputs, self._base(node, scope)
 
-    def _base(self, node: ast.SelectStmt, scope: _Scope) -> int | None:
+    def _base(self, node: Any, scope: _Scope) -> int | None:
         clauses = (
             node.groupClause,
             node.havingClause,
@@ -249,7 +249,7 @@ class _Resolver:
                 return True
         return False
 
-    def _output(self, target: ast.ResTarget, scope: _Scope, depth: int) -> _Output:
+    def _output(self, target: Any, scope: _Scope, depth: int) -> _Output:
         value = target.val
         if isinstance(value, ast.ColumnRef) and not _is_star(value):
             output = self._column(value, scope)
@@ -259,6 +259,7 @@ class _Resolver:
         return _Output(target.name or "?column?", sources)
 
     def _from(self, node: Any, scope: _Scope, depth: int) -> None:
+        item: Any = node
         if isinstance(node, ast.RangeVar):
             scope.items.append(self._relation(node, scope))
         elif isinstance(node, ast.JoinExpr):
@@ -268,21 +269,21 @@ class _Resolver:
             self._from(node.rarg, scope, depth)
             scope.note(self._sources(node.quals, scope, depth))
         elif isinstance(node, ast.RangeSubselect):
-            outputs, _ = self.select(node.subquery, scope, scope.ctes, depth + 1)
-            if node.alias is None:
+            outputs, _ = self.select(item.subquery, scope, scope.ctes, depth + 1)
+            if item.alias is None:
                 raise _UnknownError
-            names = [n.sval for n in node.alias.colnames or ()]
-            scope.items.append(_Item(node.alias.aliasname, _renamed(outputs, names)))
+            names = [n.sval for n in item.alias.colnames or ()]
+            scope.items.append(_Item(item.alias.aliasname, _renamed(outputs, names)))
         elif isinstance(node, ast.RangeTableSample):
             self._from(node.relation, scope, depth)
         elif isinstance(node, ast.RangeFunction | ast.RangeTableFunc | ast.JsonTable):
             sources = scope.note(self._sources(node, scope, depth))
-            alias = node.alias.aliasname if node.alias is not None else ""
+            alias = item.alias.aliasname if item.alias is not None else ""
             scope.items.append(_Item(alias, (), None, sources, open_ended=True))
         else:
             raise _UnknownError
 
-    def _relation(self, node: ast.RangeVar, scope: _Scope) -> _Item:
+    def _relation(self, node: Any, scope: _Scope) -> _Item:
         names = [n.sval for n in (node.alias.colnames or ())] if node.alias else []
         alias = node.alias.aliasname if node.alias else node.relname
         if node.schemaname is None and (cte := scope.ctes.get(node.relname)) is not None:
@@ -297,7 +298,7 @@ class _Resolver:
         )
         return _Item(alias, _renamed(outputs, names), relation.oid)
 
-    def _column(self, node: ast.ColumnRef, scope: _Scope) -> _Output:
+    def _column(self, node: Any, scope: _Scope) -> _Output:
         fields = [f.sval if isinstance(f, ast.String) else None for f in node.fields]
         name = fields[-1]
         if name is None or len(fields) > 2:
@@ -315,7 +316,7 @@ class _Resolver:
             current = current.outer
         raise _UnknownError
 
-    def _star(self, node: ast.ColumnRef, scope: _Scope) -> Sources:
+    def _star(self, node: Any, scope: _Scope) -> Sources:
         """Return what a whole row (``u.*``) shows."""
         if len(node.fields) != 2 or not isinstance(node.fields[0], ast.String):
             raise _UnknownError
@@ -375,7 +376,7 @@ def _name(parts: Sequence[Any] | None) -> str | None:
     return None
 
 
-def _is_star(node: ast.ColumnRef) -> bool:
+def _is_star(node: Any) -> bool:
     return isinstance(node.fields[-1], ast.A_Star)
 
 
@@ -389,4 +390,4 @@ def _walk(node: Any) -> Iterator[Any]:
         elif isinstance(current, ast.Node):
             yield current
             if not isinstance(current, ast.SelectStmt):
-                stack.extend(cast("Any", getattr(current, slot)) for slot in current)
+                stack.extend(getattr(current, slot) for slot in current)

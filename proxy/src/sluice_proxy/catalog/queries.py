@@ -40,7 +40,10 @@ SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000
        pg_catalog.current_database()::pg_catalog.text AS database
 """
 
-SCHEMAS = "SELECT oid, nspname::text AS name FROM pg_catalog.pg_namespace"
+SCHEMAS = """
+SELECT oid, nspname::text AS name FROM pg_catalog.pg_namespace
+WHERE nspname !~ '^pg_(toast_)?temp_'
+"""
 
 EXTENSIONS = """
 SELECT e.extname::text AS name, n.nspname::text AS schema
@@ -56,6 +59,7 @@ SELECT t.oid, n.nspname::text AS schema, t.typname::text AS name,
        (SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid
         ORDER BY e.enumsortorder LIMIT 1) AS enum_first
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE n.nspname !~ '^pg_(toast_)?temp_'
 """
 
 TYPES_WITH_EQUALITY = """

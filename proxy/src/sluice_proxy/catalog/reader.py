@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -23,8 +23,10 @@ from sluice_proxy.catalog.dsn import connect_arguments
 from sluice_proxy.catalog.lineage import FunctionKnowledge
 from sluice_proxy.catalog.model import Catalog
 
-_READS_MAX = 4
+_READS_MAX = 5
 """How often a read that DDL overtook is begun anew before the reader gives up."""
+_PAUSE_S = 0.05
+"""Added before each further attempt."""
 _STATEMENT_TIMEOUT_S = 20.0
 
 _SETTINGS = {
@@ -60,6 +62,18 @@ _QUERIES: Mapping[str, str] = {
 
 Connection = Any
 """asyncpg ships no complete types."""
+
+
+_LOST = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
+"""What asyncpg raises when the server says no, goes away, or goes away in the middle of a protocol step."""
+
+_connect = cast("Any", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]
 
 
 class CatalogError(Exception):
@@ -100,10 +114,9 @@ class CatalogReader:
         """Close the connection; a later read opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(
-                OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError
-            ):
+            with contextlib.suppress(*_LOST):
                 await connection.close(timeout=2)
+            connection.terminate()
 
     async def _guarded(self, work: Any) -> Any:
         try:
@@ -112,7 +125,7 @@ class CatalogReader:
         except CatalogError:
             await self.close()
             raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except _LOST as error:
             await self.close()
             raise CatalogError(_explain(error, self._dsn)) from error
 
@@ -123,8 +136,7 @@ class CatalogReader:
                 arguments = connect_arguments(self._dsn)
             except ValueError as error:
                 raise CatalogError(f"the catalog DSN cannot be read: {error}") from error
-            connect: Any = asyncpg.connect  # pyright: ignore[reportUnknownMemberType]
-            connection = await connect(
+            connection = await _connect(
                 **arguments,
                 timeout=self._connect_timeout_s,
                 command_timeout=_STATEMENT_TIMEOUT_S,
@@ -148,13 +160,23 @@ class CatalogReader:
 
     async def _read_consistent(self) -> Catalog:
         connection = await self._open()
-        for _ in range(_READS_MAX):
+        for attempt in range(_READS_MAX):
+            await asyncio.sleep(attempt * _PAUSE_S)
             # The mark is taken before the rows and compared after them: functions such as
             # pg_get_viewdef look at the newest catalog, not at the snapshot.
             xmax = await connection.fetchval(queries.SNAPSHOT_XMAX)
             marks = await _marks(connection)
-            rows = await _rows(connection)
-            if await _marks(connection) == marks:
+            failure: asyncpg.PostgresError | None = None
+            rows: Rows | None = None
+            try:
+                rows = await _rows(connection)
+            except asyncpg.PostgresError as error:
+                failure = error
+            if await _marks(connection) != marks:
+                continue
+            if failure is not None:
+                raise failure
+            if rows is not None:
                 self._xmax, self._marks = xmax, marks
                 self._last = await asyncio.to_thread(self._versioned, rows)
                 return self._last

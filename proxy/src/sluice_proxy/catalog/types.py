@@ -87,14 +87,18 @@ class TypeTable:
         return self._scalar_sql(row, row["oid"], typmod)
 
     def _scalar_sql(self, row: Row, formatted_as: int, typmod: int) -> str:
+        name = row["sql"]
+        if row["schema"] == "pg_catalog" and row["name"] != "char":
+            # Any word may follow a dot; only the one-byte type needs its quotes to be told from character.
+            name = f"pg_catalog.{row['name']}"
         if typmod == -1:
-            return row["sql"]
+            return name
         text = self._suffixes.get((formatted_as, typmod), "")
         if row["schema"] == "pg_catalog" and row["name"] == "interval":
             # Only the keyword form can say "day to second(3)", and a keyword is never looked up.
             return text.removesuffix("[]")
         parameters = _PARENTHESES.search(text)
-        return f"{row['sql']}{parameters.group()}" if parameters else row["sql"]
+        return f"{name}{parameters.group()}" if parameters else name
 
     def _has_equality(self, oid: int, seen: tuple[int, ...]) -> bool:
         oid = self._base(oid, -1).oid
