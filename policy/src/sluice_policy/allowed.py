@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 TEXT, NUMBER, BOOL, TIME, OTHER, ANY = "text", "number", "boolean", "time", "other", "any"
-"""What is known of a value's type without a catalog. ``any``: a column, NULL or an untyped literal."""
+"""What is known of a value's type without a catalog. ``any``: a column, NULL or an untyped literal;
+``other``: some value that is no condition."""
 
 LENGTH_MAX = 10_000
 """Characters that lpad, rpad and repeat may make of a short value."""
@@ -151,7 +152,7 @@ REGEXES = frozenset({"~", "!~", "~*", "!~*"})
 ARITHMETIC = frozenset({"+", "-", "*", "/", "%"})
 DIVISIONS = frozenset({"/", "%"})
 CONTAINMENTS = frozenset({"@>", "<@", "&&", "?"})
-JSON_STEPS: Mapping[str, str] = {"->": ANY, "->>": TEXT}
+JSON_STEPS: Mapping[str, str] = {"->": OTHER, "->>": TEXT}
 OPERATORS = frozenset(
     {*COMPARISONS, *LIKES, *REGEXES, *ARITHMETIC, *CONTAINMENTS, *JSON_STEPS, "||"}
 )

@@ -207,6 +207,8 @@ class ScalarEmitter:
         if symbol in allowed.DIVISIONS:
             self._literal(f"the divisor of {symbol}", node.rexpr, allowed.nonzero)
         if symbol == "||":
+            if not {left.gives, right.gives} <= {TEXT, ANY}:
+                raise RefusedError("|| joins texts here, nothing else")
             # textcat takes text alone: with || a date would be printed as the session's DateStyle says.
             return joined("pg_catalog.textcat(", left, ", ", right, ")", gives=TEXT)
         return self._binary(symbol, left, right)
@@ -214,7 +216,8 @@ class ScalarEmitter:
     def _binary(self, symbol: str, left: Fragment, right: Fragment) -> Fragment:
         gives = BOOL
         if symbol in allowed.ARITHMETIC:
-            gives = _common([left, right])
+            known = _common([left, right])
+            gives = OTHER if known == ANY else known
         elif symbol in allowed.JSON_STEPS:
             gives = allowed.JSON_STEPS[symbol]
         return joined("(", left, f" OPERATOR(pg_catalog.{symbol}) ", right, ")", gives=gives)

@@ -14,7 +14,7 @@ import pglast
 import pglast.parser
 
 from sluice_crds.masks import EXPRESSION_CHARS_MAX
-from sluice_policy.allowed import BOOL, NUMBER, TEXT
+from sluice_policy.allowed import ANY, BOOL
 from sluice_policy.fragments import Fragment
 from sluice_policy.nodes import RefusedError
 from sluice_policy.subselects import Emitter
@@ -116,7 +116,7 @@ def compile_filter(text: str, tables: Callable[[str], str | None]) -> list[Any] 
     fragment = _compiled(text, lambda: Emitter(tables=tables, stable=True))
     if isinstance(fragment, Refusal):
         return fragment
-    if fragment.gives in (TEXT, NUMBER) or (fragment.literal and fragment.gives != BOOL):
+    if fragment.gives not in (BOOL, ANY) or fragment.literal:
         return Refusal("a row filter is a condition; this is a value")
     return _closed(fragment)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,8 @@ def _policy_files(directory: Path) -> Iterator[Path]:
 def _read(path: Path) -> bytes | str:
     """Bytes of the file, or why it cannot be read."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is not a file"
         with path.open("rb") as stream:
             return stream.read(FILE_BYTES_MAX + 1)
     except OSError as error:

@@ -100,6 +100,13 @@ def _fields_beside(kind: str, location: Location) -> list[str]:
     return sorted(cast("dict[str, Any]", node.get("properties", {})))
 
 
+_PATTERN_WORDS = {
+    "class": "a class is dotted lower-case words, such as pii.email",
+    "name": "a name is lower-case letters, digits, - and dots",
+    "namespace": "a namespace is lower-case letters, digits and -",
+}
+
+
 def _message(kind: str, error: Mapping[str, Any], location: Location) -> str:
     text = str(error["msg"])
     match error["type"]:
@@ -114,7 +121,8 @@ def _message(kind: str, error: Mapping[str, Any], location: Location) -> str:
         case "value_error":
             return text.removeprefix("Value error, ")
         case "string_pattern_mismatch":
-            return f"must match {error['ctx']['pattern']}"
+            known = _PATTERN_WORDS.get(str(location[-1]) if location else "", "")
+            return known or f"must match {error['ctx']['pattern']}"
         case "too_short":
             return (
                 "an empty list or map is not allowed: it would match nothing; leave the field out"

@@ -1,0 +1,460 @@
+"""What the compiler owns: who owns what, which policies a profile comes under, what is refused and why."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import referencing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sluice_policy import Profile, Resource, compile_profile, content_revision, load_directory
+from sluice_policy.hosts import host_forms
+from sluice_policy.resources import parse_resource
+
+ROOT = Path(__file__).parents[2]
+CONTRACT = ROOT / "policy" / "contract"
+SUPPORT = Profile("support", "desk", {"team": "support"})
+
+
+def document(compiled):
+    return json.loads(compiled.data)["sluice_data"]
+
+
+def told(compiled):
+    """(path, message) of every error."""
+    return [(p.path, p.message) for p in compiled.errors]
+
+
+def compiled_of(*resources, profile=SUPPORT):
+    return compile_profile(resources, profile)
+
+
+@pytest.fixture(scope="session")
+def validator():
+    texts = [json.loads(path.read_text()) for path in CONTRACT.glob("*.schema.json")]
+    registry = referencing.Registry().with_resources(
+        [(text["$id"], referencing.Resource.from_contents(text)) for text in texts]
+    )
+    schema = next(text for text in texts if text["$id"].endswith("/data.schema.json"))
+    return jsonschema.Draft202012Validator(schema, registry=registry)
+
+
+def test_policy_of_the_design_compiles_into_what_the_library_reads(
+    classification, policy, validator
+):
+    found = compiled_of(
+        classification(),
+        policy(
+            spec__databases={"names": ["shop"], "matchLabels": {"env": "production"}},
+            spec__subjects=[
+                {"workload": {"namespaces": ["support"], "podLabels": {"team": "support"}}},
+                {"actor": {"groups": ["support"], "kinds": ["human", "agent"]}},
+                {"role": {"names": ["support_ro"]}},
+            ],
+            spec__rules=[
+                {
+                    "name": "read",
+                    "effect": "allow",
+                    "actions": ["select"],
+                    "tables": ["public.*"],
+                    "classes": ["pii"],
+                    "limits": {"rowsPerStatement": 1000, "statementSeconds": 30},
+                    "when": {"hours": "Mon-Fri 08:00-18:00", "timeZone": "Europe/Berlin"},
+                }
+            ],
+            spec__masks=[
+                {"class": "pii.email", "mask": "email"},
+                {"class": "pii.ssn", "mask": {"last": 4}},
+                {"class": "pii", "mask": {"expression": "left(value, 1)", "rank": "email"}},
+            ],
+            spec__rowFilters=[
+                {"table": "public.orders", "where": "region = 'eu'"},
+                {"table": "public.v_orders", "exempt": True},
+            ],
+            spec__guardrails={
+                "unfilteredWrites": "deny",
+                "drop": "deny",
+                "truncate": "allow",
+                "bulkExport": {"rows": 10000, "effect": "deny"},
+            },
+            spec__writeOracles={"keys": "deny"},
+        ),
+    )
+    assert found.problems == ()
+    validator.validate(json.loads(found.data))
+    (entry,) = document(found)["policies"]
+    assert entry["databases"] == ["shop/shop"]
+    assert {"role": {"names": ["support_ro"]}} in entry["subjects"]
+    (rule,) = entry["rules"]
+    assert rule["when"]["windows"] == [{"days": [1, 2, 3, 4, 5], "from": 480, "to": 1080}]
+    assert rule["limits"] == {"rows_per_statement": 1000, "statement_seconds": 30}
+    assert {"class": "pii.ssn", "mask": {"kind": "last", "count": 4}} in entry["masks"]
+    assert {"table": "public.v_orders", "parts": ["(TRUE)"]} in entry["row_filters"]
+    assert entry["guardrails"] == {
+        "unfiltered_writes": "deny",
+        "drop": "deny",
+        "bulk_export": {"rows": 10000},
+    }
+    assert entry["write_oracles"] == {"keys": "deny"}
+
+
+@pytest.mark.parametrize("folder_name", ["examples/shop", "tests/corpus/policies"])
+def test_policies_of_this_repository_compile(folder_name, validator):
+    loaded = load_directory(ROOT / folder_name, namespace="shop")
+    assert loaded.problems == ()
+    for namespace in {r.namespace for r in loaded.resources} | {"support"}:
+        found = compile_profile(loaded.resources, Profile(namespace, "default"))
+        assert found.problems == ()
+        validator.validate(json.loads(found.data))
+
+
+# --- which policies and databases a profile comes under
+
+
+def policies_for(profile, *resources):
+    return [
+        entry["name"] for entry in document(compiled_of(*resources, profile=profile))["policies"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("subjects", "selected"),
+    [
+        (None, True),
+        ([{"workload": {"namespaces": ["support"]}}], True),
+        ([{"workload": {"namespaces": ["other"]}}], False),
+        ([{"workload": {"serviceAccounts": ["desk"]}}], True),
+        ([{"workload": {"serviceAccounts": ["desk"], "namespaces": ["other"]}}], False),
+        ([{"workload": {"podLabels": {"team": "support"}}}], True),
+        ([{"workload": {"podLabels": {"team": "support", "tier": "1"}}}], False),
+        ([{"workload": {"namespaces": ["other"]}}, {"role": {"names": ["r"]}}], True),
+        ([{"actor": {"groups": ["g"]}, "workload": {"namespaces": ["other"]}}], False),
+        ([{"actor": {"groups": ["g"]}}], True),
+        ([{}], True),
+    ],
+)
+def test_profile_gets_the_policies_that_could_select_it(classification, policy, subjects, selected):
+    resources = (classification(), policy(spec__subjects=subjects))
+    assert policies_for(SUPPORT, *resources) == (["shop/support"] if selected else [])
+
+
+def test_namespace_that_is_not_admitted_learns_nothing(classification, policy):
+    found = compiled_of(
+        classification(), policy(spec__subjects=None), profile=Profile("stranger", "x")
+    )
+    database = document(found)["databases"]["shop/shop"]
+    assert database["allowed"] is False
+    assert database["columns"] == []
+    assert document(found)["policies"] == []
+
+
+def test_own_namespace_is_admitted_without_being_named(classification, policy):
+    resources = (classification(spec__allowedNamespaces=None), policy(spec__subjects=None))
+    assert policies_for(Profile("shop", "x"), *resources) == ["shop/support"]
+
+
+def test_labels_select_databases_of_the_same_namespace_alone(classification, policy):
+    others = [
+        classification(metadata__name="b", spec__database={"hosts": ["b"], "name": "b"}),
+        classification(
+            metadata__name="c", metadata__labels={}, spec__database={"hosts": ["c"], "name": "c"}
+        ),
+        classification(metadata__namespace="far", spec__database={"hosts": ["d"], "name": "d"}),
+    ]
+    selector = {"matchLabels": {"env": "production"}}
+    found = compiled_of(classification(), *others, policy(spec__databases=selector))
+    assert found.errors == ()
+    assert document(found)["policies"][0]["databases"] == ["shop/b", "shop/shop"]
+
+
+def test_policy_that_selects_nothing_is_warned_of(classification, policy):
+    selector = {"matchLabels": {"env": "nowhere"}}
+    found = compiled_of(classification(), policy(spec__databases=selector))
+    (problem,) = found.problems
+    assert problem.severity == "warning"
+    assert "does nothing" in problem.message
+
+
+# --- ownership
+
+
+@pytest.mark.parametrize(
+    ("hosts", "port", "name", "conflict"),
+    [
+        (["shop-pg.shop.svc"], 5432, "shop", True),
+        (["SHOP-PG.shop.svc.cluster.local"], 5432, "shop", True),
+        (["shop-pg.shop"], 5432, "shop", True),
+        (["else", "shop-pg.shop.svc"], 5432, "shop", True),
+        (["shop-pg.shop.svc"], 5433, "shop", False),
+        (["shop-pg.shop.svc"], 5432, "shop2", False),
+        (["shop-pg"], 5432, "shop", False),
+        (["shop-pg.other.svc"], 5432, "shop", False),
+    ],
+)
+def test_database_belongs_to_one_classification(classification, hosts, port, name, conflict):
+    later = classification(
+        metadata__namespace="tenant", spec__database={"hosts": hosts, "port": port, "name": name}
+    )
+    found = compiled_of(classification(), later)
+    assert bool(found.errors) == conflict
+    if conflict:
+        (problem,) = found.errors
+        assert problem.resource == "DataClassification tenant/shop"
+        assert "belongs to DataClassification shop/shop" in problem.message
+        assert document(found)["databases"]["tenant/shop"]["state"] == "denied"
+        assert document(found)["databases"]["shop/shop"]["state"] == "active"
+
+
+def test_older_owner_wins(classification):
+    older = classification(
+        metadata__namespace="zoo", metadata__creationTimestamp="2024-01-01T00:00:00Z"
+    )
+    newer = classification(metadata__creationTimestamp="2025-01-01T00:00:00Z")
+    (problem,) = compiled_of(newer, older).errors
+    assert problem.resource == "DataClassification shop/shop"
+
+
+def test_loopback_is_one_host():
+    assert host_forms("localhost", "a") == host_forms("127.0.0.1", "b") == host_forms("::1", "c")
+    assert host_forms("pg", "a") & host_forms("pg.a.svc", "b")
+    assert not host_forms("pg", "a") & host_forms("pg", "b")
+    assert host_forms("10.0.0.1", "a") == {"10.0.0.1"}
+    assert host_forms("db.example.com", "a") == {"db.example.com"}
+
+
+def test_contradicting_columns_are_refused(classification, policy):
+    columns = [
+        {"table": "a.b", "column": "c", "class": "pii"},
+        {"table": "a.b", "column": "c", "class": "public"},
+        {"table": "a.b", "column": "c", "class": "pii"},
+    ]
+    found = compiled_of(classification(spec__columns=columns), policy())
+    assert told(found) == [
+        ("spec.columns[1]", "contradicts spec.columns[0]: a.b c is pii there and public here")
+    ]
+    assert document(found)["databases"]["shop/shop"]["state"] == "denied"
+
+
+# --- names that are nowhere
+
+
+def test_unknown_database_names_near_ones(classification, policy):
+    found = compiled_of(classification(), policy(spec__databases={"names": ["shopp"]}))
+    assert told(found)[0][0] == "spec.databases.names[0]"
+    assert "did you mean shop?" in told(found)[0][1]
+    assert document(found)["policies"] == []
+
+
+def test_database_of_another_namespace_is_explained(classification, policy):
+    found = compiled_of(classification(metadata__namespace="far"), policy())
+    assert "there is one in far" in told(found)[0][1]
+
+
+@pytest.mark.parametrize("name", ["pii", "pii.email", "pii.ssn", "*", "unreviewed"])
+def test_known_classes_are_accepted(classification, policy, name):
+    rule = {"name": "r", "effect": "deny", "classes": [name]}
+    masks = [{"class": name, "mask": "redact"}]
+    assert compiled_of(classification(), policy(spec__rules=[rule], spec__masks=masks)).errors == ()
+
+
+@pytest.mark.parametrize("name", ["pi", "pii.mail", "pii.email.work", "email", "unreview"])
+def test_unknown_class_is_refused_with_near_ones(classification, policy, name):
+    rule = {"name": "r", "effect": "deny", "classes": ["pii", name]}
+    masks = [{"class": name, "mask": "redact"}]
+    found = compiled_of(classification(), policy(spec__rules=[rule], spec__masks=masks))
+    assert [path for path, _ in told(found)] == ["spec.masks[0].class", "spec.rules[0].classes[1]"]
+    assert f"has the class {name}" in told(found)[0][1]
+
+
+# --- what is not enforced yet
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("spec__database__tls", {"mode": "require"}, "spec.database.tls.mode"),
+        ("spec__database__tls", {"mode": "prefer", "caSecretRef": {"name": "a", "key": "b"}},
+         "spec.database.tls.caSecretRef"),
+        ("spec__database__tls", {"mode": "prefer", "clientCertSecretRef": {"name": "a"}},
+         "spec.database.tls.clientCertSecretRef"),
+        ("spec__database__clientTLSSecretRef", {"name": "a"}, "spec.database.clientTLSSecretRef"),
+        ("spec__database__brokered", {"secretRef": {"name": "a"}}, "spec.database.brokered"),
+        ("spec__discovery", {"mode": "suggest"}, "spec.discovery.mode"),
+        ("spec__audit", {"literals": True}, "spec.audit.literals"),
+    ],
+)  # fmt: skip
+def test_classification_field_without_effect_is_refused(classification, field, value, path):
+    found = compiled_of(classification(**{field: value}))
+    assert [where for where, _ in told(found)] == [path]
+    assert told(found)[0][1].startswith("not supported yet")
+    assert document(found)["databases"]["shop/shop"]["state"] == "denied"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "path"),
+    [
+        ("spec__rules", [{"name": "r", "effect": "requireApproval"}], "spec.rules[0].effect"),
+        ("spec__rules", [{"name": "r", "effect": "allow", "limits": {"rowsPerHour": {"max": 1}}}],
+         "spec.rules[0].limits.rowsPerHour"),
+        ("spec__writeOracles", {"keyViolationsPerHour": 5}, "spec.writeOracles.keyViolationsPerHour"),
+        ("spec__copyIn", "unfiltered", "spec.copyIn"),
+    ],
+)  # fmt: skip
+def test_policy_field_without_effect_is_refused(classification, policy, field, value, path):
+    found = compiled_of(classification(), policy(**{field: value}))
+    assert [where for where, _ in told(found)] == [path]
+    assert told(found)[0][1].startswith("not supported yet")
+    assert document(found)["policies"] == []
+
+
+def test_what_says_the_default_is_accepted(classification, policy):
+    found = compiled_of(
+        classification(
+            spec__discovery={"mode": "off"},
+            spec__audit={"literals": False},
+            spec__database__tls={"mode": "disable"},
+            spec__database__pooler="session",
+            spec__database__catalogSecretRef={"name": "reader"},
+        ),
+        policy(spec__copyIn="deny"),
+    )
+    assert found.problems == ()
+
+
+# --- expressions, together with their place
+
+
+def test_every_expression_fault_has_its_place(classification, policy):
+    found = compiled_of(
+        classification(),
+        policy(
+            spec__rowFilters=[
+                {"table": "public.a", "where": "random() > 0"},
+                {"table": "public.b", "where": "x = 1) OR (true"},
+                {"table": "public.*", "exempt": True},
+            ],
+            spec__masks=[{"class": "pii", "mask": {"expression": "now()"}}],
+        ),
+    )
+    assert [path for path, _ in told(found)] == [
+        "spec.masks[0].mask.expression",
+        "spec.rowFilters[0].where",
+        "spec.rowFilters[1].where",
+        "spec.rowFilters[2].table",
+    ]
+
+
+def test_filter_reads_tables_of_its_own_classification_alone(classification, policy):
+    columns = [{"table": "public.users", "column": "*", "class": "public"}]
+    where = "id IN (SELECT id FROM {})"
+    for table, accepted in (("public.users", True), ("secret.keys", False)):
+        found = compiled_of(
+            classification(spec__columns=columns),
+            policy(spec__rowFilters=[{"table": "public.orders", "where": where.format(table)}]),
+        )
+        assert (found.errors == ()) == accepted
+    assert "of which DataClassification shop/shop has no entry" in told(found)[0][1]
+
+
+def test_one_bad_resource_leaves_the_others_alone(classification, policy):
+    bad = policy(metadata__name="bad", spec__rowFilters=[{"table": "a.b", "where": "("}])
+    found = compiled_of(classification(), policy(), bad)
+    assert [p.resource for p in found.errors] == ["DatabaseAccessPolicy shop/bad"]
+    assert [entry["name"] for entry in document(found)["policies"]] == ["shop/support"]
+
+
+def test_problem_of_a_file_names_its_line(folder):
+    text = (
+        "apiVersion: sluice.dev/v1alpha1\nkind: DatabaseAccessPolicy\nmetadata: {name: p}\n"
+        "spec:\n  rowFilters:\n    - table: a.b\n      where: random() > 0\n"
+    )
+    loaded = load_directory(folder({"p.yaml": text}))
+    errors = compile_profile(loaded.resources, SUPPORT).errors
+    assert [(e.line, e.path) for e in errors] == [(7, "spec.rowFilters[0].where")]
+
+
+# --- determinism
+
+
+def test_revision_is_that_of_data_and_library(classification, policy):
+    found = compiled_of(classification(), policy())
+    assert found.revision == content_revision({"data.json": found.data, **found.modules})
+    assert found.revision != compiled_of(classification()).revision
+    assert all(not path.endswith("_test.rego") for path in found.modules)
+    assert all(b"package sluice" in text for text in found.modules.values())
+    assert "sluice/session.rego" in found.modules
+
+
+NAMES = ["a", "b", "c"]
+CLASSES = ["pii", "pii.email", "pii.ssn", "public"]
+
+
+def made(kind, name, spec):
+    value = {
+        "apiVersion": "sluice.dev/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": "n", "labels": {"l": name}},
+        "spec": spec,
+    }
+    model = parse_resource(value)
+    assert not isinstance(model, list), model
+    return Resource(model=model, namespace="n")
+
+
+entries = st.lists(
+    st.builds(
+        lambda table, column, class_: {"table": f"s.{table}", "column": column, "class": class_},
+        st.sampled_from([*NAMES, "*"]),
+        st.sampled_from([*NAMES, "*"]),
+        st.sampled_from(CLASSES),
+    ),
+    min_size=1,
+    max_size=4,
+)
+classifications = st.builds(
+    lambda name, host, columns: made(
+        "DataClassification",
+        name,
+        {"database": {"hosts": [host], "name": "d"}, "columns": columns},
+    ),
+    st.sampled_from(NAMES),
+    st.sampled_from(["h1", "h2", "h3", "localhost"]),
+    entries,
+)
+policies = st.builds(
+    lambda name, databases, class_, mask, where: made(
+        "DatabaseAccessPolicy",
+        name,
+        {
+            "databases": databases,
+            "masks": [{"class": class_, "mask": mask}, {"class": "*", "mask": "null"}],
+            "rowFilters": [{"table": "s.t", "where": where}, {"table": "s.*", "where": "x"}],
+        },
+    ),
+    st.sampled_from(NAMES),
+    st.sampled_from([{"names": ["a"]}, {"names": ["b", "c"]}, {"matchLabels": {"l": "c"}}]),
+    st.sampled_from(["pii", "pii.email", "card"]),
+    st.sampled_from(["email", {"last": 4}, {"expression": "left(value, 1)"}, {"expression": "("}]),
+    st.sampled_from(["a = 1", "a = 'x'", "now()", "b IN (SELECT c FROM s.a)"]),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(classifications | policies, max_size=6), st.randoms())
+def test_order_of_resources_changes_nothing(resources, random):
+    first = compile_profile(resources, Profile("n", "x"))
+    shuffled = list(resources)
+    random.shuffle(shuffled)
+    second = compile_profile(shuffled, Profile("n", "x"))
+    assert first.data == second.data
+    assert first.revision == second.revision
+    assert first.problems == second.problems
+
+
+@settings(max_examples=40)
+@given(st.lists(classifications | policies, max_size=6))
+def test_any_result_satisfies_the_contract(validator, resources):
+    found = compile_profile(resources, Profile("n", "x"))
+    validator.validate(json.loads(found.data))
