@@ -69,6 +69,10 @@ class Analysis:
     wrapping: list[tuple[int, int, str]] = field(default_factory=list[tuple[int, int, str]])
     """WHERE clauses of writes, and what is added behind them: put around everything else that stands there."""
     unfiltered_write: bool = False
+    liked: list[tuple[str, ...] | None] = field(default_factory=list[tuple[str, ...] | None])
+    created: tuple[str, tuple[str, ...]] | None = None
+    """The temporary table that it makes, with its columns, when they are known beforehand."""
+    dropped: tuple[str, ...] = ()
     target_alias: str | None = None
     exact: bool = False
     locking: bool = False
@@ -115,6 +119,7 @@ class Analysis:
 
     def around(self, start: int, end: int, before: str | Callable[[], str], after: str) -> None:
         """Put ``before`` and ``after`` around the tokens ``start`` to ``end``."""
+        before = f" {before} " if isinstance(before, str) else before
         self.pending.append(PendingEdit(start, start, before, opening=True))
         self.pending.append(PendingEdit(end, end, after))
 

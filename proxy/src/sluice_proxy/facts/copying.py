@@ -100,11 +100,11 @@ def _incoming(a: Analysis, body: Node, source: Source, columns: list[str]) -> No
         "information_schema",
     ):
         raise refused("permission denied for COPY into a catalog")
-    if source.governed is not None and source.governed.filters:
+    if source.governed is not None and source.governed.filters and source.governed.filter_columns & set(columns):
         raise refused(
             f'permission denied for COPY into table "{source.table}"',
-            detail="A policy filters its rows, and rows that are copied in cannot be checked.",
-            hint="Use INSERT.",
+            detail="A policy filters its rows by a column that is copied in, and rows that are copied in cannot be checked.",
+            hint="Leave the column that the filter reads out of the column list, or use INSERT.",
         )
     if "whereClause" in body:
         level = Level(None)

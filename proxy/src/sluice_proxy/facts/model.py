@@ -78,6 +78,10 @@ class StatementFacts:
     bound: tuple[int, ...] = ()
     """Tokens of literals that decided something."""
     cacheable: str = "template"
+    created: tuple[str, tuple[str, ...]] | None = None
+    """The temporary table that it makes, when that is all it does to the session."""
+    dropped: tuple[str, ...] = ()
+    """The temporary tables that it drops, when that is all it does to the session."""
     understood: bool = True
     """False: an open session's text that the grammar does not know; nothing is claimed about it."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 from sluice_proxy import allowlists
 from sluice_proxy.decisions import Level as SessionLevel
-from sluice_proxy.decisions import SessionContext
+from sluice_proxy.decisions import SessionContext, TemporaryRelation
 from sluice_proxy.facts import temporary, utility
 from sluice_proxy.facts.analysis import Analysis, governed_of
 from sluice_proxy.facts.guards import settle
@@ -73,9 +74,29 @@ def _closed(text: bytes, context: SessionContext, *, simple: bool) -> tuple[Stat
                 "a statement behind one that changes the session, in one message",
                 "Send the statements one by one.",
             )
-        refreshed |= facts.effects is not None and facts.effects.refresh
+        if facts.effects is not None and facts.effects.refresh and context.catalog is not None:
+            later = _after(context, facts)
+            refreshed |= later is None
+            context = later or context
         out.append(facts)
     return tuple(out)
+
+
+def _after(context: SessionContext, facts: StatementFacts) -> SessionContext | None:
+    """Return the context behind a statement that only makes or drops temporary tables; None for every other.
+
+    What follows is qualified as pg_temp or as another schema, so that a wrong guess ends in an error and never in another table.
+    """
+    temporary = dict(context.temporary)
+    if facts.created is not None:
+        name, columns = facts.created
+        temporary[name] = TemporaryRelation(name, "r", columns)
+    elif facts.dropped:
+        for name in facts.dropped:
+            temporary.pop(name, None)
+    else:
+        return None
+    return replace(context, temporary=temporary)
 
 
 _HARMLESS_LATER = frozenset(
@@ -188,6 +209,8 @@ def _facts(a: Analysis, statement: RawStatement, effects: SessionEffects | None)
         write_oracles=tuple(sorted(a.write_oracles)),
         edits=a.edits() if a.enforcing else (),
         effects=effects,
+        created=a.created,
+        dropped=a.dropped,
         bound=a.bound(),
         cacheable="exact" if a.exact or a.tokens.uescape else "template",
     )

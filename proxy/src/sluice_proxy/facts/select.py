@@ -73,8 +73,6 @@ def with_clause(a: Analysis, body: Node | None, level: Level) -> None:
 
 
 def _cte(a: Analysis, item: Node, level: Level, *, recursive: bool) -> None:
-    if "search_clause" in item or "cycle_clause" in item:
-        raise not_understood("SEARCH and CYCLE clauses")
     kind, body = unwrap(item["ctequery"])
     end = _cte_end(a, item)
     if kind == "SelectStmt":
@@ -87,7 +85,26 @@ def _cte(a: Analysis, item: Node, level: Level, *, recursive: bool) -> None:
         raise not_understood(f"{kind} in WITH")
     names = strings(item.get("aliascolnames"))
     found.columns = renamed(found, names)
+    added = _search_and_cycle(a, item, level)
+    if found.columns is not None:
+        found.columns += added
     level.ctes[item["ctename"]] = Cte(item["ctename"], found)
+
+
+def _search_and_cycle(a: Analysis, item: Node, level: Level) -> tuple[str, ...]:
+    """Return the columns that SEARCH and CYCLE add."""
+    names: list[str] = []
+    search, cycle = item.get("search_clause"), item.get("cycle_clause")
+    if search is not None:
+        a.mentioned.update(strings(search["search_col_list"]))
+        names.append(search["search_seq_column"])
+    if cycle is not None:
+        a.mentioned.update(strings(cycle["cycle_col_list"]))
+        for key in ("cycle_mark_value", "cycle_mark_default"):
+            if key in cycle:
+                expression(a, cycle[key], level)
+        names += [cycle["cycle_mark_column"], cycle["cycle_path_column"]]
+    return tuple(names)
 
 
 def _cte_end(a: Analysis, item: Node) -> int:

@@ -33,6 +33,11 @@ _ONLY: dict[str, frozenset[str]] = {
 }
 
 
+def free_valued(name: str) -> bool:
+    """Say whether a session may give this setting any value at all."""
+    return name.lower() in _HARMLESS and name.lower() not in _ONLY
+
+
 def settings_allowed(name: str, value: str | None) -> str | None:
     """Say why a session may not set this; None when it may.
 

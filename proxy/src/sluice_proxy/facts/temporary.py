@@ -67,6 +67,8 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
             _like(a, element)
         else:
             raise not_understood(f"{kind} in CREATE TABLE")
+    if not a.liked:
+        a.created = (relation["relname"], level.sources[0].columns or ())
     return _REFRESH
 
 
@@ -99,9 +101,11 @@ def constraint(a: Analysis, element: Node, level: Level) -> None:
 
 def _like(a: Analysis, element: Node) -> None:
     a.visit(element["relation"])
-    if element.get("options", 0):
-        raise not_understood("CREATE TABLE (LIKE … INCLUDING …)", "Name the columns.")
     resolved = sources.lookup(a, element["relation"])
+    governed = a.governed.get(resolved.relation.oid) if resolved.relation else None
+    if element.get("options", 0) and governed is not None:
+        raise not_understood("CREATE TABLE (LIKE … INCLUDING …) of a governed table", "Name the columns.")
+    a.liked.append(tuple(column.name for column in resolved.relation.columns) if resolved.relation else None)
     sources.qualify(a, element["relation"], resolved)
 
 
@@ -119,7 +123,9 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     words = [a.tokens.word(index) for index in range(max(a.span[0], end - 3), end)]
     if words[-1:] == ["data"] and "with" in words:
         end = end - (3 if words[-2:-1] == ["no"] else 2)
-    a.query(a, query, None, end=end, role="top")
+    made = a.query(a, query, None, end=end, role="top")
+    if made.columns is not None and not into.get("colNames") and not body["into"].get("colNames"):
+        a.created = (into["relname"], made.columns)
     a.kind = "create table as"
     a.actions.add("select")
     if not a.enforcing and into.get("relpersistence") != "t":
@@ -227,6 +233,8 @@ def drop(a: Analysis, body: Node) -> SessionEffects | None:
         if parts[-1] not in a.context.temporary and not body.get("missing_ok"):
             raise ddl_refused(f'DROP of "{parts[-1]}", which is no temporary table of this session')
     _qualify_dropped(a, names)
+    if body["removeType"] == "OBJECT_TABLE":
+        a.dropped = tuple(parts[-1] for parts in names)
     return _REFRESH
 
 

@@ -264,6 +264,18 @@ def _constraints(a: Analysis, body: Node) -> SessionEffects | None:
     return None
 
 
+def _analyze(a: Analysis, body: Node) -> SessionEffects | None:
+    a.kind = "analyze"
+    if body.get("is_vacuumcmd") or body.get("options"):
+        raise temporary.ddl_refused("VACUUM")
+    relations = [unwrap(item)[1] for item in body.get("rels", ())]
+    if not relations:
+        raise temporary.ddl_refused("ANALYZE of the whole database")
+    for item in relations:
+        temporary.owned(a, item["relation"], "ANALYZE")
+    return None
+
+
 HANDLERS: dict[str, Handler] = {
     "AlterTableStmt": temporary.alter,
     "CallStmt": _call,
@@ -290,5 +302,6 @@ HANDLERS: dict[str, Handler] = {
     "UnlistenStmt": _unlisten,
     "VariableSetStmt": _set,
     "VariableShowStmt": _show,
+    "VacuumStmt": _analyze,
 }
 """The utility statements that are known; every other one is refused in restricted sessions."""

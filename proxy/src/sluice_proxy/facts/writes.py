@@ -13,7 +13,7 @@ from sluice_proxy.facts.predicates import clause, clause_end, condition
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Query, Source
 from sluice_proxy.facts.select import figured, with_clause
-from sluice_proxy.facts.tree import Node, first_offset, strings, unwrap
+from sluice_proxy.facts.tree import Node, dictionaries, first_offset, strings, unwrap
 from sluice_proxy.masks import mask_sql
 
 OUTSIDE_FILTER = "sluice: row outside the row filter"
@@ -130,7 +130,7 @@ def _insert(a: Analysis, body: Node, level: Level, result: Query) -> None:
         pass  # DEFAULT VALUES: the owner's defaults decide, not the session.
     level.sources.append(target)
     if "onConflictClause" in body:
-        _on_conflict(a, body["onConflictClause"], level, target)
+        _on_conflict(a, body["onConflictClause"], level, target, result.end)
     _returning(a, body, level, target, result)
 
 
@@ -196,7 +196,8 @@ def checked_value(a: Analysis, target: Source, name: str, node: Node) -> None:
         a.free.discard(a.tokens.starts[index])
 
 
-def _on_conflict(a: Analysis, body: Node, level: Level, target: Source) -> None:
+def _on_conflict(a: Analysis, body: Node, level: Level, target: Source, end: int) -> None:
+    a.visit(body)
     infer = body.get("infer", {})
     hidden = _hidden(target)
     for item in infer.get("indexElems", ()):
@@ -217,11 +218,7 @@ def _on_conflict(a: Analysis, body: Node, level: Level, target: Source) -> None:
     _assignments(a, body["targetList"], level, target, excluded)
     if "whereClause" in body:
         condition(a, body["whereClause"], level, "where")
-    if a.enforcing and target.governed is not None and target.governed.filters:
-        raise refused(
-            f'ON CONFLICT DO UPDATE is not supported on table "{target.table}", which has a row filter',
-            hint="Use ON CONFLICT DO NOTHING and an UPDATE of its own.",
-        )
+    _filtered(a, body.get("whereClause"), target, a.tokens.at(body["location"]), end)
     level.sources.remove(excluded)
 
 
@@ -258,6 +255,8 @@ def _assignment(
     if kind == "MultiAssignRef":
         if inner.get("colno", 1) == 1:
             expression(a, inner["source"], level)
+        else:  # The tree repeats the source for each column.
+            a.seen.update(id(each) for _, each in dictionaries([inner["source"]]))
         if a.enforcing and (name in _hidden(target) or _watched(target, name)):
             raise _masked_assignment(target, name)
         return
@@ -323,7 +322,6 @@ def _delete(a: Analysis, body: Node, level: Level, result: Query) -> None:
 
 def _where(a: Analysis, body: Node, level: Level, target: Source, result: Query) -> None:
     node = body.get("whereClause")
-    governed = target.governed
     if node is not None and "CurrentOfExpr" in node:
         if "cursor_name" not in node["CurrentOfExpr"]:
             raise not_understood("WHERE CURRENT OF a parameter")
@@ -331,6 +329,12 @@ def _where(a: Analysis, body: Node, level: Level, target: Source, result: Query)
     condition(a, node, level, "where")
     if node is None or not _reads_columns(node):
         a.unfiltered_write = True
+    _filtered(a, node, target, a.tokens.at(body["relation"].get("location", 0)), result.end)
+
+
+def _filtered(a: Analysis, node: Node | None, target: Source, start: int, end: int) -> None:
+    """Add the row filters and the pin to the WHERE clause of a write; without one, before RETURNING."""
+    governed = target.governed
     if not a.enforcing or governed is None:
         return
     added = [sources.filter_sql(parts, _references(target)) for parts in governed.filters]
@@ -339,10 +343,10 @@ def _where(a: Analysis, body: Node, level: Level, target: Source, result: Query)
         return
     text = " AND ".join(added)
     if node is None:
-        a.append(_before_returning(a, body, target, result.end), f"\nWHERE {text}")
+        a.append(_before_returning(a, start, end), f"\nWHERE {text}")
     else:
-        start, end = clause(a, node, "where")
-        a.wrapping.append((start, end, f") AND {text}"))
+        first, last = clause(a, node, "where")
+        a.wrapping.append((first, last, f") AND {text}"))
 
 
 def _references(target: Source) -> dict[str, str]:
@@ -351,15 +355,11 @@ def _references(target: Source) -> dict[str, str]:
 
 
 def _reads_columns(node: Any) -> bool:
-    from sluice_proxy.facts.tree import dictionaries  # noqa: PLC0415
-
     return any(key == "ColumnRef" for key, _ in dictionaries([node]))
 
 
-def _before_returning(a: Analysis, body: Node, target: Source, end: int) -> int:
-    del target
-    tokens = a.tokens
-    index = tokens.at(body["relation"].get("location", 0))
+def _before_returning(a: Analysis, start: int, end: int) -> int:
+    tokens, index = a.tokens, start
     while index < end:
         if tokens.raw(index) in (b"(", b"["):
             index = tokens.close(index) + 1
@@ -455,6 +455,7 @@ def _merge(a: Analysis, body: Node, level: Level, result: Query) -> None:
     names: set[str] = set()
     for item in body.get("mergeWhenClauses", ()):
         _, when = unwrap(item)
+        a.visit(when)
         if "condition" in when and expression(a, when["condition"], level).leaky and a.enforcing:
             if any(source.filtered for source in level.sources):
                 raise not_understood("a MERGE condition over rows that a policy filters")
