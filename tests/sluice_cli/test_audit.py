@@ -81,7 +81,7 @@ def test_whole_spool_is_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_any_changed_byte_is_found(tmp_path: Path, data: st.DataObject) -> None:
@@ -100,7 +100,7 @@ def test_any_changed_byte_is_found(tmp_path: Path, data: st.DataObject) -> None:
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_any_removed_or_inserted_byte_is_found(tmp_path: Path, data: st.DataObject) -> None:

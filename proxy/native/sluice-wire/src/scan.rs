@@ -1,4 +1,4 @@
-//! PostgreSQL's scanner (scan.l of PostgreSQL 15 to 18), for standard_conforming_strings on and UTF-8 text.
+//! The scanner of PostgreSQL 15 to 18 (its `scan.l`), for `standard_conforming_strings` on and UTF-8 text.
 //!
 //! Where the majors read a text differently, or a text can be no statement at all, the rest is one `Invalid` token, so
 //! that nothing is ever cut in places where the server would not cut. The one exception: `0x1F` and `1_000` are numbers
@@ -115,32 +115,31 @@ pub fn scan(sql: &[u8], tokens: &mut Vec<Token>) {
         });
         return;
     };
+    let invalid = |start| Token {
+        kind: TokenKind::Invalid,
+        start: offset(start),
+        end: length,
+    };
     let mut at = 0;
     loop {
-        let Some(start) = skip_blank(sql, at) else {
-            // A block comment without an end: everything from its start on.
-            let start = offset(blank_end(sql, at));
-            tokens.push(Token {
-                kind: TokenKind::Invalid,
-                start,
-                end: length,
-            });
-            return;
-        };
-        if start == sql.len() {
-            return;
+        at = skip(sql, at, SPACE);
+        let Some(&byte) = sql.get(at) else { return };
+        if matches!(byte, b'-' | b'/') {
+            match comment_end(sql, at) {
+                Comment::No => {}
+                Comment::Closed(end) => {
+                    at = end;
+                    continue;
+                }
+                Comment::Open => return tokens.push(invalid(at)),
+            }
         }
-        let Some((kind, end)) = token_at(sql, start) else {
-            tokens.push(Token {
-                kind: TokenKind::Invalid,
-                start: offset(start),
-                end: length,
-            });
-            return;
+        let Some((kind, end)) = token_at(sql, at, byte) else {
+            return tokens.push(invalid(at));
         };
         tokens.push(Token {
             kind,
-            start: offset(start),
+            start: offset(at),
             end: offset(end),
         });
         at = end;
@@ -189,11 +188,12 @@ fn is(sql: &[u8], at: usize, class: u8) -> bool {
         .is_some_and(|&byte| CLASSES[byte as usize] & class != 0)
 }
 
-fn skip(sql: &[u8], mut at: usize, class: u8) -> usize {
-    while is(sql, at, class) {
-        at += 1;
-    }
-    at
+fn skip(sql: &[u8], at: usize, class: u8) -> usize {
+    let outside = |byte: &u8| CLASSES[*byte as usize] & class == 0;
+    let rest = sql.get(at..).unwrap_or_default();
+    rest.iter()
+        .position(outside)
+        .map_or(sql.len(), |length| at + length)
 }
 
 /// The end of the `--` comment whose dashes are at `at`: its newline, or the end of the text.
@@ -201,25 +201,20 @@ fn line_comment_end(sql: &[u8], at: usize) -> usize {
     memchr::memchr2(b'\n', b'\r', &sql[at..]).map_or(sql.len(), |length| at + length)
 }
 
-/// The end of white space and closed comments from `at` on.
-fn blank_end(sql: &[u8], mut at: usize) -> usize {
-    loop {
-        at = skip(sql, at, SPACE);
-        match sql.get(at..at + 2) {
-            Some(b"--") => at = line_comment_end(sql, at),
-            Some(b"/*") => match block_comment_end(sql, at) {
-                Some(end) => at = end,
-                None => return at,
-            },
-            _ => return at,
-        }
-    }
+enum Comment {
+    No,
+    /// It ends before this byte.
+    Closed(usize),
+    /// A block comment without an end.
+    Open,
 }
 
-/// As `blank_end`; None when a block comment is not closed.
-fn skip_blank(sql: &[u8], at: usize) -> Option<usize> {
-    let end = blank_end(sql, at);
-    (sql.get(end..end + 2) != Some(b"/*")).then_some(end)
+fn comment_end(sql: &[u8], at: usize) -> Comment {
+    match sql.get(at..at + 2) {
+        Some(b"--") => Comment::Closed(line_comment_end(sql, at)),
+        Some(b"/*") => block_comment_end(sql, at).map_or(Comment::Open, Comment::Closed),
+        _ => Comment::No,
+    }
 }
 
 /// The end of the block comment that opens at `at`. Comments nest.
@@ -243,8 +238,7 @@ fn block_comment_end(sql: &[u8], mut at: usize) -> Option<usize> {
 }
 
 /// Kind and end of the token at `at`, which is neither white space nor a comment; None when there is none.
-fn token_at(sql: &[u8], at: usize) -> Option<(TokenKind, usize)> {
-    let byte = sql[at];
+fn token_at(sql: &[u8], at: usize, byte: u8) -> Option<(TokenKind, usize)> {
     let class = CLASSES[byte as usize];
     if class & NAME_START != 0 {
         return word(sql, at);
@@ -275,7 +269,11 @@ fn token_at(sql: &[u8], at: usize) -> Option<(TokenKind, usize)> {
 
 /// A name or keyword, or a constant that starts with a letter.
 fn word(sql: &[u8], at: usize) -> Option<(TokenKind, usize)> {
-    match (sql[at], sql.get(at + 1)) {
+    let next = sql.get(at + 1);
+    if !matches!(next, Some(b'\'' | b'&')) {
+        return Some((TokenKind::Ident, skip(sql, at + 1, NAME)));
+    }
+    match (sql[at], next) {
         (b'e' | b'E', Some(b'\'')) => {
             strings::escaped(sql, at + 2).map(|end| (TokenKind::EscapeString, end))
         }
@@ -321,3 +319,6 @@ fn operator(sql: &[u8], at: usize) -> Option<usize> {
     }
     (length < NAME_BYTES).then_some(at + length)
 }
+
+#[cfg(test)]
+mod tests;

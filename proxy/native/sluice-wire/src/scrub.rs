@@ -20,7 +20,7 @@ const RAISING_ROUTINES: [&[u8]; 3] = [b"exec_stmt_raise", b"PLy_output", b"do_ut
 /// What may pass. Everything else of a message's text is replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrubRules {
-    /// Routines by SQLSTATE. An empty routine stands for any.
+    /// Routines by SQLSTATE. An empty routine stands for any of the server's own.
     keep_primary: HashMap<Box<[u8]>, HashSet<Box<[u8]>>>,
 }
 
@@ -37,7 +37,9 @@ impl ScrubRules {
 
     fn keeps(&self, sqlstate: &[u8], routine: &[u8]) -> bool {
         let routines = self.keep_primary.get(sqlstate);
-        routines.is_some_and(|known| known.contains(routine) || known.contains(&b""[..]))
+        // "Any routine" means the server's own: what raises for a function says what that function wants.
+        let any = !RAISING_ROUTINES.contains(&routine);
+        routines.is_some_and(|known| known.contains(routine) || any && known.contains(&b""[..]))
     }
 }
 
@@ -87,12 +89,15 @@ pub fn scrub(
     let raised = RAISING_ROUTINES.contains(&routine);
     message(tag, out, |out| {
         for (code, value) in fields(body) {
+            let passes = match code {
+                b'S' | b'V' | b'C' | b'F' | b'L' | b'R' => true,
+                b'M' | b'H' => keep,
+                b's' | b't' | b'c' | b'd' | b'n' => !raised,
+                _ => false,
+            };
             match code {
-                b'S' | b'V' | b'C' | b'F' | b'L' | b'R' => push_field(out, code, value),
-                b'M' if !keep => push_field(out, code, withheld(sqlstate).as_bytes()),
-                b'M' => push_field(out, code, value),
-                b'H' if keep => push_field(out, code, value),
-                b's' | b't' | b'c' | b'd' | b'n' if !raised => push_field(out, code, value),
+                _ if passes => push_field(out, code, value),
+                b'M' => push_field(out, code, withheld(sqlstate).as_bytes()),
                 b'P' => push_position(out, value, &position),
                 _ => {}
             }

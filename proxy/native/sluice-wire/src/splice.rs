@@ -169,3 +169,6 @@ impl PositionMap {
 fn characters(text: &[u8]) -> usize {
     text.iter().filter(|&&byte| byte & 0xc0 != 0x80).count()
 }
+
+#[cfg(test)]
+mod tests;

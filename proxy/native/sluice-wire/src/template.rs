@@ -33,11 +33,19 @@ impl TemplateKey {
 pub fn write_template(sql: &[u8], tokens: &[Token], out: &mut Vec<u8>) {
     out.clear();
     for &token in tokens {
-        out.push(token.kind as u8);
-        if !token.kind.is_literal() {
-            out.extend_from_slice(text(sql, token));
+        let kind = token.kind as u8;
+        if token.kind.is_literal() {
+            out.extend_from_slice(&[kind, SEPARATOR]);
+            continue;
         }
-        out.push(SEPARATOR);
+        match text(sql, token) {
+            &[byte] => out.extend_from_slice(&[kind, byte, SEPARATOR]),
+            text => {
+                out.push(kind);
+                out.extend_from_slice(text);
+                out.push(SEPARATOR);
+            }
+        }
     }
 }
 
@@ -109,3 +117,6 @@ impl Scanner {
             .is_none_or(|token| token.kind != TokenKind::Invalid)
     }
 }
+
+#[cfg(test)]
+mod tests;
