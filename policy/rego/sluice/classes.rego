@@ -22,17 +22,16 @@ unreviewed := {"unreviewed"} if {
 # Classes that get a mask in the answer.
 listed := governed | {"unreviewed"}
 
-keys[class] := covering(class) if some class in listed
+keys := {class: covering(class) | some class in listed}
 
-# The other way round: what a name covers.
-below[name] contains class if {
-	some class, names in keys
+# Names by which an allow rule admits classes.
+named_by(rule) := object.get(rule, "classes", ["*"])
+
+# Is a class admitted by one of these names? `names` is covering(class). Columns that nobody reviewed come with the
+# table, as unclassified ones do; their mask hides them.
+covered("unreviewed", _, _)
+
+covered(_, names, admitting) if {
 	some name in names
-}
-
-# Classes that an allow rule admits, and "" for columns without one. Columns that nobody reviewed come with the table,
-# as unclassified ones do; their mask hides them.
-admitted(rule) := {"", "unreviewed"} | {class |
-	some name in object.get(rule, "classes", ["*"])
-	some class in below[name]
+	name in admitting
 }

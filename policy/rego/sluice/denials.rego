@@ -8,17 +8,14 @@ import data.sluice.scope
 import data.sluice.windows
 import data.sluice_data
 
-by_mode[mode] contains reason if {
-	some i, mode in scope.modes
-	some reason in of_policy[i]
-}
+by_mode := {mode: {reason | some [other, reason] in found; other == mode} | some [mode, _] in found}
 
 in_force := (object.get(by_mode, "enforce", set()) | unspelled) | unknown
 
-of_policy[i] contains scope.reason(policy, rule.name, "deny", message) if {
+found contains [scope.modes[i], scope.reason(policy, rule.name, "deny", message)] if {
 	some [i, j] in matching
 	rule := scope.rule_of([i, j])
-	windows.deny_holds(object.get(rule, "when", null))
+	not object.get(rule, "when", null) in windows.shut
 	policy := scope.name_of(i)
 	message := sprintf("Denied by rule %s of policy %s.", [rule.name, policy])
 }
@@ -50,7 +47,7 @@ has_class(names, t) if {
 	name in needs.touched_names[t]
 }
 
-of_policy[i] contains scope.reason(policy, sprintf("guardrails.%s", [spelled[name]]), "deny", message) if {
+found contains [scope.modes[i], scope.reason(policy, sprintf("guardrails.%s", [spelled[name]]), "deny", message)] if {
 	some name, sentence in broken_guardrails
 	some i, _ in scope.selection
 	sluice_data.policies[i].guardrails[name] == "deny"
@@ -60,13 +57,13 @@ of_policy[i] contains scope.reason(policy, sprintf("guardrails.%s", [spelled[nam
 
 spelled := {"unfiltered_writes": "unfilteredWrites", "drop": "drop", "truncate": "truncate"}
 
-broken_guardrails.unfiltered_writes := "The UPDATE or DELETE has no WHERE that selects rows." if {
+broken_guardrails["unfiltered_writes"] := "The UPDATE or DELETE has no WHERE that selects rows." if {
 	input.statement.unfiltered_write
 }
 
-broken_guardrails.drop := "DROP is not allowed here." if "ddl.drop" in needs.actions
+broken_guardrails["drop"] := "DROP is not allowed here." if "ddl.drop" in needs.actions
 
-broken_guardrails.truncate := "TRUNCATE is not allowed here." if "truncate" in needs.actions
+broken_guardrails["truncate"] := "TRUNCATE is not allowed here." if "truncate" in needs.actions
 
 oracle_fields := {"keys": "keys", "rowValues": "row_values"}
 
@@ -75,7 +72,7 @@ oracle_texts := {
 	"rowValues": "Its outcome would tell about hidden values of the row it changes.",
 }
 
-of_policy[i] contains scope.reason(policy, sprintf("writeOracles.%s", [oracle]), "deny", message) if {
+found contains [scope.modes[i], scope.reason(policy, sprintf("writeOracles.%s", [oracle]), "deny", message)] if {
 	some oracle in input.statement.write_oracles
 	some i, _ in scope.selection
 	sluice_data.policies[i].write_oracles[oracle_fields[oracle]] == "deny"

@@ -5,13 +5,14 @@ import data.sluice.needs
 import data.sluice.rules
 import data.sluice.scope
 import data.sluice.windows
+import data.sluice_data
 
-# What each rule in force meets, by layer: [rule, need].
-met[how] contains [id, need] if {
-	some how in scope.layers
-	some id in scope.allows[how]
-	rule := scope.rule_of(id)
-	windows.allow_holds(object.get(rule, "when", null))
+# What each rule in force meets, by layer: [policy, rule, need].
+met[how] contains [i, j, need] if {
+	some i, how in scope.giving
+	some j, rule in sluice_data.policies[i].rules
+	rule.effect == "allow"
+	object.get(rule, "when", null) in windows.open
 	some need in meets(rule)
 }
 
@@ -20,16 +21,13 @@ meets(rule) := on_tables(rule) if {
 } else := on_tables(rule) | on_statement(rule)
 
 on_tables(rule) := {[t, action, class] |
-	some spelling in rules.actions_of(rule)
+	some spelling in object.get(rule, "actions", ["*"])
 	some [t, action] in needs.pairs[spelling]
 	some pattern in object.get(rule, "tables", ["*"])
-	rules.surely_like(pattern, input.statement.tables[t].name)
-	some class in admitted(object.get(rule, "classes", ["*"]))
-	class in needs.read_classes[t]
+	needs.surely_like(pattern, t)
+	some name in object.get(rule, "classes", ["*"])
+	some class in object.get(needs.come_with[t], name, needs.always[t])
 }
-
-# Columns that nobody reviewed come with the table, as unclassified ones do; their mask hides them.
-admitted(names) := {"", "unreviewed"} | {class | some name in names; some class in needs.below[name]}
 
 on_statement(rule) := {need |
 	some need in needs.of_statement
@@ -48,7 +46,7 @@ statement_wide(rule, action) if {
 
 unmet[how] := needs.all_needs - granted if {
 	some how in scope.layers
-	granted := {need | some [_, need] in met[how]}
+	granted := {need | some [_, _, need] in met[how]}
 }
 
 complete if {
@@ -59,10 +57,7 @@ complete if {
 }
 
 # Rules that the statement stands on.
-used contains id if {
-	some how
-	some [id, _] in met[how]
-}
+used := {[i, j] | some how; some [i, j, _] in met[how]}
 
 reasons contains scope.reason(policy, rule, "allow", message) if {
 	some [i, j] in used

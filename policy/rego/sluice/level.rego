@@ -34,7 +34,7 @@ hides if {
 hides if {
 	some how
 	some ids in regimes[how]
-	count((classes.governed | {""}) - readable_everywhere(ids)) > 0
+	not all_classes(names_everywhere(ids, {"select", "*"}))
 }
 
 denying contains rule if {
@@ -58,13 +58,23 @@ alone(ids, how) := [ids] if {
 
 untimed(how) := {id | some id in scope.allows[how]; not scope.rule_of(id).when}
 
-readable_everywhere(ids) := union({classes.admitted(rule) |
+# Names of the classes that these rules admit on all tables for the action, given by its spellings.
+names_everywhere(ids, spellings) := {name |
 	some id in ids
 	rule := scope.rule_of(id)
 	rules.unbounded(rule)
-	some action in rules.actions_of(rule)
-	action in {"select", "*"}
-})
+	some spelling in rules.actions_of(rule)
+	spelling in spellings
+	some name in classes.named_by(rule)
+}
+
+# Columns without a class come with whatever is admitted.
+all_classes(names) if {
+	count(names) > 0
+	every class in classes.governed {
+		classes.covered(class, classes.keys[class], names)
+	}
+}
 
 everything_allowed if {
 	count(denying) == 0
@@ -75,16 +85,9 @@ everything_allowed if {
 		}
 	}
 	every how in scope.layers {
+		always := untimed(how)
 		every action in rules.known_actions {
-			count((classes.governed | {""}) - usable_everywhere(how, action)) == 0
+			all_classes(names_everywhere(always, rules.spellings(action)))
 		}
 	}
 }
-
-usable_everywhere(how, action) := union({classes.admitted(rule) |
-	some id in untimed(how)
-	rule := scope.rule_of(id)
-	rules.unbounded(rule)
-	some spelling in rules.actions_of(rule)
-	spelling in rules.spellings(action)
-})

@@ -33,38 +33,57 @@ shown(mask) := mask.count if {
 
 strictest(masks) := sort({order(mask) | some mask in masks})[0][3]
 
-# Masks of a policy by the class it spells.
-spelled[i][name] contains entry.mask if {
+# Masks of a policy by the class it spells; of equals the strictest.
+spelled := {i: by_name |
 	some i in scope.restricting
-	some entry in sluice_data.policies[i].masks
-	name := entry.class
+	entries := sluice_data.policies[i].masks
+	by_name := {name: strictest({entry.mask | some entry in entries; entry.class == name}) |
+		some name in {entry.class | some entry in entries}
+	}
 }
 
-# Classes that a policy's allow rules admit. In doubt about the actor nothing is admitted.
-admitted[i] contains class if {
-	some how in scope.layers
-	some [i, j] in scope.allows[how]
-	some class in classes.admitted(scope.rule_of([i, j]))
+# Policies that spell a class. A complete document, as all that is looked up by many keys: OPA evaluates a partial one
+# anew for each key.
+spellers := {name: {i | some i, by_name in spelled; by_name[name]} |
+	some by_name in spelled
+	some name, _ in by_name
 }
 
-# What each policy says for a class: of its most specific entries the strictest. Admitted without a mask is redact:
-# showing a class raw must be spelled.
+# The strictest that any policy spells for a name.
+strictest_spelled := {name: strictest({spelled[i][name] | some i in ids}) | some name, ids in spellers}
+
+# What policies say for a class: the most specific of their entries.
 said[class] contains mask if {
 	some class, names in classes.keys
-	some i, by_name in spelled
-	mask := strictest([by_name[name] | some name in names; by_name[name]][0])
+	some depth, name in names
+	nearer := union({spellers[other] | some other in array.slice(names, 0, depth)})
+	mask := strictest_of(name, spellers[name] & nearer)
 }
 
+# Among the policies that spell the name, but for those that spell a more specific one.
+strictest_of(name, more_specific) := strictest_spelled[name] if {
+	count(more_specific) == 0
+} else := strictest({spelled[i][name] | some i in (spellers[name] - more_specific)})
+
+# Admitted without a mask is redact: showing a class raw must be spelled.
 said[class] contains redact if {
 	some class, names in classes.keys
-	some i, admitted_classes in admitted
-	class in admitted_classes
-	not names_any(object.get(spelled, i, {}), names)
+	silent := admitters(class, names) - union({spellers[name] | some name in names})
+	count(silent) > 0
 }
 
-names_any(by_name, names) if {
-	some name in names
-	by_name[name]
+# Policies whose allow rules admit a class. In doubt about the actor nothing is admitted.
+admitters("unreviewed", _) := {i | some ids in admitting; some i in ids}
+
+admitters(class, names) := union({admitting[name] | some name in names}) if class != "unreviewed"
+
+# Policies by the names that their allow rules admit.
+admitting := {name: {i | some [i, other] in admissions; other == name} | some [_, name] in admissions}
+
+admissions := {[i, name] |
+	some how in scope.layers
+	some [i, j] in scope.allows[how]
+	some name in classes.named_by(scope.rule_of([i, j]))
 }
 
 by_class[class] := strictest(object.get(said, class, set()) | unreadable_mask(class)) if some class in classes.listed
@@ -75,11 +94,25 @@ unreadable_mask(class) := set() if {
 } else := {redact}
 
 # Classes that an allow rule admits in every layer, and no deny rule keeps from everybody.
-readable := (classes.listed & intersection({of_layer | some of_layer in by_layer})) - denied
+readable contains class if {
+	some class, names in classes.keys
+	"workload" in scope.layers
+	every how in scope.layers {
+		classes.covered(class, names, layer_names[how])
+	}
+	not denied(names)
+}
 
-by_layer[how] := union({classes.admitted(scope.rule_of(id)) | some id in scope.allows[how]}) if some how in scope.layers
+layer_names[how] := {name | some id in scope.allows[how]; some name in classes.named_by(scope.rule_of(id))} if {
+	some how in scope.layers
+}
 
-denied contains class if {
+denied(names) if {
+	some name in names
+	name in denied_names
+}
+
+denied_names contains name if {
 	some i in scope.restricting
 	some rule in sluice_data.policies[i].rules
 	rule.effect != "allow"
@@ -87,7 +120,6 @@ denied contains class if {
 	not rule.actions
 	not rule.when
 	some name in rule.classes
-	some class in classes.below[name]
 }
 
 row_filters := sort({filter |

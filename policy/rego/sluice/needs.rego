@@ -32,10 +32,11 @@ written := actions & rules.writing if {
 } else := actions
 
 # Tables and actions by the way in which a rule may spell the action.
-pairs[spelling] contains [t, action] if {
-	some t, needed_actions in by_table
-	some action in needed_actions
-	some spelling in rules.spellings(action)
+pairs := by_spelling({[t, action] | some t, needed_actions in by_table; some action in needed_actions})
+
+by_spelling(uses) := {spelling: {use | some use in uses; spelling in rules.spellings(use[1])} |
+	some use in uses
+	some spelling in rules.spellings(use[1])
 }
 
 # Classes read, by the table's index: what facts say, and what their columns say. "" stands for the table itself.
@@ -49,11 +50,39 @@ read_classes[t] := ({""} | listed) | of_columns if {
 	}
 }
 
-# What a name covers of these.
-below[name] contains class if {
+# What a rule gets of a table by naming a class: the classes read there that the name covers, and what comes with the
+# table anyway: columns without a class, and those that nobody reviewed (their mask hides them).
+come_with[t] := {name: (always[t] | {class | some class in found; name in covering[class]}) |
+	some class in found
+	some name in covering[class]
+} if {
+	some t, found in read_classes
+}
+
+always[t] := found & {"", "unreviewed"} if some t, found in read_classes
+
+covering[class] := classes.covering(class) if {
 	some t
 	some class in read_classes[t]
-	some name in classes.covering(class)
+}
+
+# Patterns that are sure to mean the table. Where a name holds more than one dot nobody can tell schema from table, and
+# only `*.*` is sure.
+sure[t] := {"*", "*.*", table.name, sprintf("%s.*", [schema]), sprintf("*.%s", [name])} if {
+	some t, table in input.statement.tables
+	[schema, name] := split(table.name, ".")
+}
+
+sure[t] := {"*", "*.*"} if {
+	some t, table in input.statement.tables
+	count(split(table.name, ".")) != 2
+}
+
+surely_like(pattern, t) if {
+	pattern in sure[t]
+} else if {
+	sure[t][input.statement.tables[t].name]
+	rules.like(pattern, input.statement.tables[t].name)
 }
 
 # One need is [table index, action, class]; index -1 is the statement itself.
@@ -73,16 +102,14 @@ needed_wide := (actions - free) - used
 used := {action | some t; some action in by_table[t]}
 
 # What denials look at: every action on every table it may concern, and on the statement itself (index -1).
-touched_pairs[spelling] contains [t, action] if {
+touched_pairs := by_spelling(on_tables | on_statement)
+
+on_tables := {[t, action] |
 	some t, needed_actions in by_table
 	some action in ((needed_actions | wide) | unknown_actions)
-	some spelling in rules.spellings(action)
 }
 
-touched_pairs[spelling] contains [-1, action] if {
-	some action in (actions | used)
-	some spelling in rules.spellings(action)
-}
+on_statement := {[-1, action] | some action in (actions | used)}
 
 # Names that cover classes touched in any way, read or written, by the table's index.
 touched_names[t] := {name |

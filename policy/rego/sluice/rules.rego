@@ -25,14 +25,6 @@ unbounded(rule) if {
 	pattern in {"*", "*.*"}
 }
 
-# For an allow. Where a name holds more than one dot nobody can tell schema from table, and only `*.*` is sure.
-surely_like(pattern, _) if pattern in {"*", "*.*"}
-
-surely_like(pattern, name) if {
-	count(split(name, ".")) == 2
-	like(pattern, name)
-}
-
 like(pattern, name) if pattern == name
 
 like(pattern, name) if {

@@ -33,7 +33,7 @@ actor_verified if input.identity.actor.assurance == "verified"
 # - workload: an entry without `actor` matches; the policy's allow rules are rights of the workload.
 # - actor: only an entry that names the verified actor matches; its allow rules can only narrow.
 # - doubt: it names an actor and nobody is verified; what restricts holds, what allows does not.
-selection[i] := how if {
+selection := {i: how |
 	some i, policy in sluice_data.policies
 	input.session.database in policy.databases
 	how := selected_by(policy)
@@ -89,7 +89,7 @@ in_group(wanted, groups) if {
 }
 
 # Policies and rules go by index, [policy, rule]: to put them into sets by value would cost more than the decision.
-modes[i] := sluice_data.policies[i].mode if some i, _ in selection
+modes := {i: sluice_data.policies[i].mode | some i, _ in selection}
 
 # Enforced policies that select the identity in any way: what restricts comes from here.
 restricting contains i if {
@@ -101,17 +101,26 @@ policies := sort([name_of(i) | some i in restricting])
 
 name_of(i) := sluice_data.policies[i].name
 
-# Rules that give rights. Two layers: what the workload may, and, when policies name the actor and allow anything, what
-# the actor may. Both must admit a statement.
-allows[how] contains [i, j] if {
+# Policies whose allow rules count, and in which of two layers: what the workload may, and, when policies name the actor
+# and allow anything, what the actor may. Both layers must admit a statement.
+giving := {i: how |
 	some i in restricting
 	how := selection[i]
 	how != "doubt"
-	some j, rule in sluice_data.policies[i].rules
+}
+
+layers contains how if {
+	some i, how in giving
+	some rule in sluice_data.policies[i].rules
 	rule.effect == "allow"
 }
 
-layers := {how | some how, _ in allows}
+# Rules that give rights.
+allows[how] contains [i, j] if {
+	some i, how in giving
+	some j, rule in sluice_data.policies[i].rules
+	rule.effect == "allow"
+}
 
 rule_of([i, j]) := sluice_data.policies[i].rules[j]
 
@@ -141,7 +150,7 @@ refusals contains reason(null, null, "deny", message) if {
 
 refusals contains reason(null, null, "deny", message) if {
 	database.allowed == true
-	not allows.workload
+	not "workload" in layers
 	message := sprintf(
 		"No policy in force allows %s anything in database %s%s; write a DatabaseAccessPolicy in namespace %s that names database %s, selects this workload and has an allow rule.",
 		[identity_text, input.session.database, aside, owner_namespace, database_name],

@@ -30,21 +30,19 @@ minute_of_day(ns, zone) := (hour * 60) + minute if {
 	[hour, minute, _] := time.clock([ns, zone])
 }
 
-# An allow rule's hours (null: all): inside for certain.
-allow_holds(null)
+# Hours at which allow rules hold (null: all): inside for certain.
+open contains null
 
-allow_holds(when) if {
+open contains when if {
 	input.clock.trusted
+	some when in timetables
 	inside(when)
 }
 
-# A deny rule's hours: anything but outside for certain.
-deny_holds(null)
-
-deny_holds(when) if not surely_outside(when)
-
-surely_outside(when) if {
+# Hours at which deny rules do not hold: outside for certain.
+shut contains when if {
 	input.clock.trusted
+	some when in timetables
 	wall[when.time_zone]
 	not inside(when)
 }
