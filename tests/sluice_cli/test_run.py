@@ -232,7 +232,8 @@ def test_broken_file_is_reported_with_its_line_and_the_last_good_set_stays(start
 
 
 def test_session_that_becomes_restricted_is_closed_with_a_hint(start, database):
-    with start(database, policy=POLICY.replace("mask: redact", "mask: none")) as running:
+    opened = POLICY.replace("class: pii.email, mask: redact", "class: '*', mask: none")
+    with start(database, policy=opened) as running:
         with running.connect() as client:
             assert value(client) == RAW
             running.write()

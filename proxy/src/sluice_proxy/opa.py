@@ -262,8 +262,10 @@ class OpaProcess:
                 continue  # A line above the stream's bound is dropped.
             if not line:
                 return last
-            last = _message_of(line)
-            log.warning("OPA says", **{keys.REASON: last})
+            said = _message_of(line)
+            if said != last:  # It repeats itself with every poll.
+                log.warning("OPA says", **{keys.REASON: said})
+            last = said
 
     async def _end(self) -> None:
         process = self._process
