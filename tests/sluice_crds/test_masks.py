@@ -1,12 +1,17 @@
 """The table of masks: its published order, its parameters, its types."""
 
+import json
+import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sluice_crds.masks import KINDS, MaskSpec, parse_mask, strictness
+
+REGO = Path(__file__).parents[2] / "policy" / "rego" / "sluice"
 
 PUBLISHED = [
     {"kind": "null"},
@@ -111,8 +116,13 @@ masks = st.one_of(
     ),
     st.builds(lambda size: {"kind": "bucket", "size": size}, st.sampled_from([1, 10, 0.5])),
     st.builds(
-        lambda text, rank: {"kind": "expression", "parts": [text], "rank": rank},
-        st.sampled_from(["(1)", "(2)"]),
+        lambda parts, rank: {"kind": "expression", "parts": parts, "rank": rank},
+        st.lists(
+            st.text("(a1\u00e9", max_size=3)
+            | st.builds(lambda name: {"column": name}, st.sampled_from("ab")),
+            min_size=1,
+            max_size=3,
+        ),
         st.sampled_from(["email", "expression"]),
     ),
 )
@@ -121,6 +131,24 @@ masks = st.one_of(
 @given(masks, masks)
 def test_order_is_total(left, right):
     assert (strictness(left) == strictness(right)) == (left == right)
+
+
+@settings(
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(masks, min_size=12, max_size=40))
+def test_rego_library_orders_masks_alike(opa, several):
+    """One process judges every pair; equal masks are equal there too."""
+    pairs = [[left, right] for left in several for right in several]
+    program = "x := [y | some p in input; y := data.sluice.masks.strictest({p[0], p[1]})]"
+    done = subprocess.run(
+        [opa, "eval", "--data", REGO / "masks.rego", "--data", REGO / "classes.rego", "--data",
+         REGO / "scope.rego", "--stdin-input", "--format=json", program],
+        input=json.dumps(pairs), capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = json.loads(done.stdout)["result"][0]["bindings"]["x"]
+    assert answers == [max(pair, key=strictness) for pair in pairs]
 
 
 def test_contract_form_of_an_expression_needs_its_parts():

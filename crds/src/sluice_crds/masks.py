@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 
@@ -139,27 +139,42 @@ class MaskSpec:
                 return {"kind": self.kind}
 
 
-def strictness(mask: Mapping[str, Any]) -> tuple[int, float, int, str]:
-    """Sort key of a contract's mask object: larger is stricter; a total order.
+Strictness = tuple[int, float, int, tuple[int, ...]]
+
+
+def strictness(mask: Mapping[str, Any]) -> Strictness:
+    """Sort key of a contract's mask object: larger is stricter; a total order, the Rego library's own.
 
     Characters shown decide among first, last and partial, the size among buckets; what is still
-    equal is ordered by kind and text, so that the answer never depends on the order of policies.
+    equal is ordered by kind, then by content, so that the answer never depends on the order of policies.
     """
     kind = KINDS[mask["kind"]]
     level = kind.rank // 10
-    measure = 0.0
+    measure, rest = 0.0, ()
     match kind.name:
         case "first" | "last":
             measure = -float(mask["count"])
         case "partial":
             measure = -float(mask["first"] + mask["last"])
+            rest = (-mask["first"],)
         case "bucket":
             measure = float(mask["size"])
-        case "expression" if mask["rank"] == "email":
-            level = KINDS["email"].rank // 10
+        case "expression":
+            rest = _descending(mask["parts"])
+            if mask["rank"] == "email":
+                level = KINDS["email"].rank // 10
         case _:
             pass
-    return (level, measure, kind.rank, repr((mask.get("first"), mask.get("parts"))))
+    return (level, measure, kind.rank, rest)
+
+
+def _descending(parts: Sequence[str | Mapping[str, str]]) -> tuple[int, ...]:
+    """Orders compiled expressions against Rego's order of values: text before columns, shorter first."""
+    out: list[int] = []
+    for part in parts:
+        text = part if isinstance(part, str) else part["column"]
+        out += [0 if isinstance(part, str) else -1, *(-byte - 1 for byte in text.encode()), 0]
+    return (*out, 1)
 
 
 def _count(kind: str, value: object, least: int) -> int:

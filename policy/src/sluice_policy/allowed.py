@@ -180,6 +180,28 @@ TYPES: Mapping[str, str] = {
 }
 """Types of pg_catalog that a literal may be given, and a value of the same class cast to."""
 
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_CLOCK = r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
+TIME_LITERALS: Mapping[str, str] = {
+    "date": _DAY,
+    "timestamp": rf"{_DAY}[ T]{_CLOCK}",
+    "timestamptz": rf"{_DAY}[ T]{_CLOCK} ?(Z|[+-][0-9]{{2}}(:?[0-9]{{2}})?)",
+    "time": _CLOCK,
+    "interval": r"[0-9]{1,6} (second|minute|hour|day|week|month|year)s?",
+}
+"""Forms of time that read the same whatever DateStyle, TimeZone and IntervalStyle a session sets."""
+
+TIME_EXAMPLES: Mapping[str, str] = {
+    "date": "2024-01-31",
+    "timestamp": "2024-01-31 12:00",
+    "timestamptz": "2024-01-31 12:00+00",
+    "time": "12:00",
+    "interval": "90 days",
+}
+
+AMBIGUOUS_DATE = r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{2,4}.*"
+"""A literal that DateStyle turns into one day or another."""
+
 TYPMODS: Mapping[str, int] = {"varchar": 1, "bpchar": 1, "numeric": 2}
 """How many modifiers (lengths, digits) a type may carry here."""
 

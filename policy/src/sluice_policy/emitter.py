@@ -70,6 +70,10 @@ class ScalarEmitter:
         if isinstance(value, bool):
             return Fragment(("TRUE" if value else "FALSE",), BOOL, constant=True)
         if isinstance(value, str):
+            if re.fullmatch(allowed.AMBIGUOUS_DATE, value, re.DOTALL):
+                raise RefusedError(
+                    "write dates as 2024-01-31: others follow the session's DateStyle"
+                )
             return Fragment((literal_text(value),), literal=True, constant=True)
         if isinstance(value, int | float):
             text = str(node.val.ival if isinstance(value, int) else node.val.fval)
@@ -332,15 +336,24 @@ class ScalarEmitter:
     def _emit_TypeCast(self, node: Any) -> Fragment:  # noqa: N802
         text, gives = read_type(node.typeName)
         value = self.emit(node.arg)
+        if gives == TIME and value.literal:
+            self._time_literal(text.removeprefix("pg_catalog."), value_of(node.arg))
         if not value.constant and (value.gives != gives or gives not in (TEXT, NUMBER)):
             raise RefusedError(
                 f"a value of the row cannot be cast to {text.removeprefix('pg_catalog.')}: for some "
                 "values the cast may fail and show them, or follow session settings; cast the other side"
             )
-        if value.constant and value.gives == TIME:
-            raise RefusedError("a time cannot be cast: the result follows the session's TimeZone")
+        if value.constant and not value.literal and TIME in (gives, value.gives):
+            raise RefusedError("times are literals here: a cast follows TimeZone and DateStyle")
         pieces = ("(", value, f")::{text}") if value.literal else (value, f"::{text}")
         return joined("(", *pieces, ")", gives=gives)
+
+    def _time_literal(self, name: str, value: object) -> None:
+        form = allowed.TIME_LITERALS[name]
+        if value is not None and not (isinstance(value, str) and re.fullmatch(form, value)):
+            raise RefusedError(
+                f"write a {name} as {allowed.TIME_EXAMPLES[name]}: other forms follow session settings"
+            )
 
     # --- sub-selects, in subselects.py
 

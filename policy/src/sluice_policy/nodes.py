@@ -6,7 +6,7 @@ import re
 from typing import Any, cast
 
 from sluice_policy import allowed
-from sluice_policy.allowed import OTHER
+from sluice_policy.allowed import OTHER, TIME
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.[0-9]+([eE][-+]?[0-9]+)?")
 
@@ -66,6 +66,8 @@ def read_type(node: Any) -> tuple[str, str]:
     bounds = cast("tuple[Any, ...]", node.arrayBounds or ())
     if len(bounds) > 1:
         raise RefusedError("arrays have one dimension here")
+    if bounds and allowed.TYPES[name] == TIME:
+        raise RefusedError("arrays of times are written ARRAY[date '2024-01-31', …]")
     return (f"{text}[]", OTHER) if bounds else (text, allowed.TYPES[name])
 
 
