@@ -112,7 +112,7 @@ class Signer:
         contents = self.contents(
             sequence, session=session, statement=statement, metadata=metadata, manifest=manifest
         )
-        contents |= files or {}
+        contents |= files or {}  # Before they are signed.
         return archive(contents | signatures(self.token(contents)))
 
     def contents(

@@ -44,4 +44,5 @@ def configure(level: str, stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    for chatty in ("aiohttp.access", "asyncio", "watchfiles"):
+        logging.getLogger(chatty).setLevel(max(number, logging.WARNING))

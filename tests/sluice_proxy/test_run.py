@@ -1,0 +1,337 @@
+"""A whole sidecar in this process: scripted bundles, a real OPA, a real PostgreSQL, the real data plane."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from sluice_proxy import judge
+from sluice_proxy.databases import Database, Databases
+from sluice_proxy.decide import Workload
+from sluice_proxy.run import Sidecar
+from sluice_proxy.settings import Listener, SidecarSettings
+
+SCHEMA = """\
+CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL, born date);
+INSERT INTO users VALUES (1, 'ann@example.com', '2000-01-02');
+"""
+COLUMNS = [
+    {"table": "public.users", "column": "email", "class": "pii.email"},
+    {"table": "public.users", "column": "*", "class": "public"},
+]
+EMAIL = "SELECT email FROM users WHERE id = 1"
+RAW, REDACTED = "ann@example.com", "***"
+
+
+class Queue:
+    def __init__(self) -> None:
+        self.bundles: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def next(self, after_sequence: int | None) -> bytes:
+        del after_sequence
+        return await self.bundles.get()
+
+
+@dataclass
+class Running:
+    sidecar: Sidecar
+    databases: Databases
+    queue: Queue
+    dsn: str
+
+    async def publish(self, raw: bytes) -> None:
+        counted = self.sidecar.bundles.counts.activated
+        self.queue.bundles.put_nowait(raw)
+        async with asyncio.timeout(10):
+            while self.sidecar.bundles.counts.activated == counted:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+    async def connect(self, **parameters: object) -> psycopg.AsyncConnection:
+        info = psycopg.conninfo.conninfo_to_dict(self.dsn)
+        host, _, port = self.sidecar.addresses[0].rpartition(":")
+        info |= {"host": host, "port": port, "sslmode": "disable"} | parameters
+        return await psycopg.AsyncConnection.connect(**info, autocommit=True)
+
+
+async def value(connection: psycopg.AsyncConnection, sql: str = EMAIL):
+    cursor = await connection.execute(sql)
+    row = await cursor.fetchone()
+    assert row is not None
+    return row[0]
+
+
+@pytest.fixture
+async def start(making, opa, short_directory: Path) -> AsyncIterator[Callable]:
+    stack = contextlib.AsyncExitStack()
+
+    async def starting(dsn: str, first: bytes, *, catalog: str | None = "") -> Running:
+        info = psycopg.conninfo.conninfo_to_dict(dsn)
+        databases = Databases()
+        databases.replace(
+            [
+                Database(
+                    name="shop/shop",
+                    database_name=info["dbname"],
+                    upstream=f"127.0.0.1:{info['port']}",
+                    catalog_dsn=dsn if catalog == "" else catalog,
+                )
+            ]
+        )
+        workload = Workload(
+            namespace="support", service_account="desk", pod=None, labels={}, assurance="asserted"
+        )
+        settings = SidecarSettings(
+            workload=workload,
+            profile=making.profile,
+            listeners=(Listener(name="", address="127.0.0.1:0"),),
+            spool_directory=short_directory / "spool",
+            state_directory=short_directory / "state",
+            runtime_directory=short_directory / "run",
+            opa_program=opa,
+            bundle_keys=making.signer.keys,
+            drain_s=1,
+        )
+        queue = Queue()
+        queue.bundles.put_nowait(first)
+        sidecar = Sidecar(settings, queue, databases)
+        stack.push_async_callback(sidecar.stop)
+        await sidecar.start()
+        return Running(sidecar, databases, queue, dsn)
+
+    async with stack:
+        yield starting
+
+
+def restricted(making, mask: str = "redact", **changes):
+    return making.session(
+        level="restricted",
+        classification={"columns": COLUMNS, "unreviewed": "mask"},
+        masks={"pii.email": {"kind": mask}, "unreviewed": {"kind": "redact"}},
+        **changes,
+    )
+
+
+@pytest.fixture
+def database(new_database) -> str:
+    return new_database(SCHEMA)
+
+
+async def test_restricted_session_is_masked_and_a_new_mask_holds_at_once(making, start, database):
+    running = await start(database, making.signer.bundle(1, session=restricted(making)))
+    async with await running.connect() as client:
+        assert await value(client) == REDACTED
+        mask = restricted(making, "email")
+        await running.publish(making.signer.bundle(2, session=mask))
+        assert await value(client) == "a***@example.com"
+
+
+async def test_prepared_statement_follows_the_policy(making, start, database):
+    running = await start(database, making.signer.bundle(1, session=restricted(making, "email")))
+    async with await running.connect(prepare_threshold=0) as client:
+        assert await value(client) == "a***@example.com"
+        await running.publish(making.signer.bundle(2, session=restricted(making)))
+        assert await value(client) == REDACTED
+
+
+async def test_open_session_is_unchanged_and_closed_when_it_becomes_restricted(
+    making, start, database
+):
+    running = await start(database, making.signer.bundle(1))
+    async with await running.connect() as client:
+        assert await value(client) == RAW
+        # Nobody can parse this, and the session is open: PostgreSQL answers it.
+        with pytest.raises(psycopg.errors.SyntaxError):
+            await client.execute("SELEC 1")
+        await running.publish(making.signer.bundle(2, session=restricted(making)))
+        with pytest.raises(psycopg.errors.AdminShutdown, match="opened again"):
+            await value(client)
+
+
+async def test_bundle_of_a_lower_sequence_changes_nothing(making, start, database):
+    running = await start(database, making.signer.bundle(5, session=restricted(making)))
+    async with await running.connect() as client:
+        assert await value(client) == REDACTED
+        running.queue.bundles.put_nowait(making.signer.bundle(4))
+        async with asyncio.timeout(5):
+            while running.sidecar.bundles.counts.refused == 0:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await value(client) == REDACTED
+        assert "not above" in running.sidecar.degraded()["newest bundle"]
+        await running.publish(making.signer.bundle(6, session=restricted(making, "email")))
+        assert await value(client) == "a***@example.com"
+
+
+async def test_policy_past_its_age_refuses_governed_statements_until_confirmed(
+    making, start, database
+):
+    age = {"max_policy_age_s": 2}
+    first = making.signer.bundle(1, session=restricted(making), metadata=age)
+    running = await start(database, first)
+    async with await running.connect() as client:
+        assert await value(client) == REDACTED
+        await asyncio.sleep(2.1)
+        with pytest.raises(psycopg.errors.CannotConnectNow, match="too old"):
+            await value(client)
+        assert "maximum age" in running.sidecar.not_ready()["bundle"]
+        await running.publish(making.signer.bundle(2, session=restricted(making)))
+        assert await value(client) == REDACTED
+
+
+async def test_decision_that_time_ends_is_asked_for_again(making, start, database):
+    ends = time.time_ns() + 1_500_000_000
+    rego = f"""\
+package sluice.session
+
+decision := object.union(document, {{
+    "contract": 1,
+    "revision": data.system.bundles.sluice.manifest.revision,
+    "sequence": data.system.bundles.sluice.manifest.metadata.sequence,
+}})
+
+document := object.union(data.sluice_data.session, {{"valid_until": {ends}}}) if input.clock.now_ns < {ends}
+else := object.union(data.sluice_data.session, {{"allow": false, "reasons": [
+    {{"policy": "shop/support", "rule": "night", "effect": "deny", "message": "It is night."}}]}})
+"""
+    raw = making.signer.bundle(
+        1, session=restricted(making), files={"sluice/session.rego": rego.encode()}
+    )
+    running = await start(database, raw)
+    async with await running.connect() as client:
+        assert await value(client) == REDACTED
+        await asyncio.sleep(max(0.0, (ends - time.time_ns()) / 1e9) + 0.2)
+        with pytest.raises(psycopg.errors.AdminShutdown, match="does not admit") as refused:
+            await value(client)
+        assert refused.value.diag.message_detail == "It is night."
+    with pytest.raises(psycopg.OperationalError, match="may not connect"):
+        await running.connect()
+
+
+async def test_statement_that_policy_denies_names_it_and_the_session_goes_on(
+    making, start, database
+):
+    reason = {
+        "policy": "shop/support",
+        "rule": "read",
+        "effect": "deny",
+        "message": "Denied by rule read of policy shop/support.",
+    }
+    denied = making.statement(allow=False, reasons=[reason])
+    raw = making.signer.bundle(1, session=restricted(making), statement=denied)
+    running = await start(database, raw)
+    async with await running.connect() as client:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
+            await value(client)
+        assert "shop/support" in (refused.value.diag.message_detail or "")
+        await running.publish(making.signer.bundle(2, session=restricted(making)))
+        assert await value(client) == REDACTED
+
+
+async def test_error_in_judging_refuses_that_statement_alone(
+    making, start, database, monkeypatch, capfd
+):
+    running = await start(database, making.signer.bundle(1, session=restricted(making)))
+    reading = judge.read_facts
+
+    def broken(text: bytes, context, *, simple: bool):
+        if b"secret-literal" in text:
+            raise RuntimeError(f"cannot read {text!r}")
+        return reading(text, context, simple=simple)
+
+    monkeypatch.setattr(judge, "read_facts", broken)
+    async with await running.connect() as client:
+        with pytest.raises(psycopg.errors.InternalError_, match="could not be judged"):
+            await client.execute("SELECT 'secret-literal'")
+        assert await value(client) == REDACTED
+    written = capfd.readouterr()
+    assert "secret-literal" not in written.out + written.err
+
+
+async def test_restricted_session_without_a_catalog_is_refused(making, start, database):
+    raw = making.signer.bundle(1, session=restricted(making))
+    running = await start(database, raw, catalog="host=127.0.0.1 port=1 dbname=x user=c")
+    with pytest.raises(psycopg.OperationalError, match="cannot be governed now"):
+        await running.connect()
+    assert running.sidecar.not_ready() == {}
+    assert "catalog shop/shop" in running.sidecar.degraded()
+    await running.publish(making.signer.bundle(2))
+    async with await running.connect() as client:
+        assert await value(client) == RAW
+
+
+async def test_policy_that_does_not_fit_the_catalog_is_named(making, start, database):
+    columns = [{"table": "public.users", "column": "born", "class": "pii.born"}, *COLUMNS]
+    session = making.session(
+        level="restricted",
+        classification={"columns": columns, "unreviewed": "mask"},
+        masks={
+            "pii.born": {"kind": "email"},
+            "pii.email": {"kind": "redact"},
+            "unreviewed": {"kind": "redact"},
+        },
+    )
+    running = await start(database, making.signer.bundle(1, session=session))
+    with pytest.raises(psycopg.OperationalError, match=r"does not fit(.|\n)*born"):
+        await running.connect()
+
+
+async def test_session_with_temporary_tables_ends_when_masks_change(making, start, database):
+    running = await start(database, making.signer.bundle(1, session=restricted(making, "email")))
+    async with await running.connect() as client:
+        await client.execute("CREATE TEMP TABLE kept (id int)")
+        await running.publish(making.signer.bundle(2, session=restricted(making)))
+        with pytest.raises(psycopg.errors.AdminShutdown, match="opened again"):
+            await value(client)
+
+
+async def test_role_that_acts_for_another_is_refused(making, start, database):
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute("DROP ROLE IF EXISTS acting")
+        owner.execute("CREATE ROLE acting LOGIN PASSWORD 'acting-pw' IN ROLE pg_read_all_data")
+        owner.execute("ALTER ROLE acting SET role = pg_read_all_data")
+    running = await start(database, making.signer.bundle(1, session=restricted(making)))
+    try:
+        with pytest.raises(psycopg.OperationalError, match="another role"):
+            await running.connect(user="acting", password="acting-pw")
+    finally:
+        with psycopg.connect(database, autocommit=True) as owner:
+            owner.execute("DROP ROLE acting")
+
+
+async def test_new_table_is_known_to_the_next_statement(making, start, database):
+    raw = making.signer.bundle(1, session=restricted(making))
+    running = await start(database, raw)
+    async with await running.connect() as client:
+        assert await value(client) == REDACTED
+        with psycopg.connect(database, autocommit=True) as owner:
+            owner.execute("CREATE TABLE later AS SELECT 7 AS secret")
+        # Nobody reviewed its column: it is masked, by the constant of its type.
+        assert await value(client, "SELECT secret FROM later") == 0
+
+
+async def test_database_that_is_down_is_told_in_its_own_words(making, start, database):
+    running = await start(database, making.signer.bundle(1))
+    one = next(iter(running.databases))
+    running.databases.replace(
+        [Database(name=one.name, database_name=one.database_name, upstream="127.0.0.1:1")]
+    )
+    with pytest.raises(psycopg.OperationalError, match=r"127\.0\.0\.1:1"):
+        await running.connect()
+
+
+async def test_last_good_bundle_is_in_force_after_a_restart(making, start, database):
+    raw = making.signer.bundle(3, session=restricted(making))
+    running = await start(database, raw)
+    await running.sidecar.stop()
+    older = making.signer.bundle(2, metadata={"issued_at": datetime.now(UTC).isoformat()})
+    again = await start(database, older)
+    assert again.sidecar.bundles.in_force.sequence == 3
+    async with await again.connect() as client:
+        assert await value(client) == REDACTED
