@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 THREAD_BYTES_MIN: Final = 32 << 10
 """Longer texts are read in a thread, so that one huge statement does not hold up the others."""
+CATALOG_LOOK_S: Final = 1.0
+"""A database that answers slower than that is judged by the catalog as it was, while its age allows."""
 
 
 class StageObserver(Protocol):
@@ -101,16 +103,27 @@ class Judge:
         return plan
 
     async def _plan(self, request: _native.PlanRequest, numbered: NumberedContext) -> _native.Plan:
-        context = numbered.context
-        if context.decision.level == Level.RESTRICTED:
+        """Judge, while the catalog is looked at beside it.
+
+        When that finds a change, sessions are told before the plan is handed out, and the data plane asks again: a plan
+        is made from a catalog that was read after the statement came.
+        """
+        level = numbered.context.decision.level
+        if level == Level.RESTRICTED:
             await self._check_catalog(numbered)
+        if level == Level.OPEN or numbered.database.catalog_dsn is None:
+            return await self._plan_now(request, numbered.context)
+        looking = asyncio.create_task(self._databases.refresh(numbered.database), name="catalog")
         try:
-            facts = await self._read(request, context)
-        except ClientError:
-            # What is not known may be new. A newer catalog is another context: the data plane asks again.
-            if context.decision.level > Level.OPEN:
-                await self._databases.refresh(numbered.database)
-            raise
+            return await self._plan_now(request, numbered.context)
+        finally:
+            await asyncio.wait({looking}, timeout=CATALOG_LOOK_S)
+            looking.cancel()
+
+    async def _plan_now(
+        self, request: _native.PlanRequest, context: SessionContext
+    ) -> _native.Plan:
+        facts = await self._read(request, context)
         began = time.perf_counter()
         decisions = await self._decide(facts, context)
         self._observer.stage("decision", time.perf_counter() - began)

@@ -247,7 +247,10 @@ class OpaProcess:
         log.info("OPA started", **{keys.PID: self._process.pid})
         last = await self._follow_errors(self._process)
         code = await self._process.wait()
-        self.problem = f"OPA ended with code {code}" + (f": {last}" if last else "")
+        if code < 0:
+            self.problem = f"OPA was ended by {signal.Signals(-code).name}"
+        else:
+            self.problem = f"OPA ended with code {code}" + (f": {last}" if last else "")
 
     async def _follow_errors(self, process: asyncio.subprocess.Process) -> str:
         """Pass on what OPA says on standard error; return its last line."""
