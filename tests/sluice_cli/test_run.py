@@ -123,7 +123,9 @@ class Starting:
         return [sys.executable, "-m", "sluice_cli", "run", *more]
 
     @contextlib.contextmanager
-    def __call__(self, dsn: str, *more: str, policy: str = POLICY) -> Iterator[Running]:
+    def __call__(
+        self, dsn: str, *, policy: str = POLICY, catalog_dsn: str | None = None
+    ) -> Iterator[Running]:
         info = psycopg.conninfo.conninfo_to_dict(dsn)
         policies = self.directory / "policies"
         policies.mkdir()
@@ -131,14 +133,13 @@ class Starting:
         (policies / "classification.yaml").write_text(classification)
         (policies / "support.yaml").write_text(policy)
         catalog = self.directory / "catalog.dsn"
-        catalog.write_text(dsn)
+        catalog.write_text(catalog_dsn or dsn)
         port, health = free_port(), free_port()
         command = self.command(
             *("--policies", str(policies), "--listen", f"127.0.0.1:{port}"),
             *("--upstream", f"127.0.0.1:{info['port']}", "--catalog", str(catalog)),
             *("--health", f"127.0.0.1:{health}", "--state", str(self.directory / "state")),
             *("--namespace", "shop", "--opa", str(self.opa), "--drain", "2s"),
-            *more,
         )
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -278,29 +279,27 @@ def test_opa_dies_with_a_killed_proxy(start, database):
         assert not alive
 
 
-def test_unclassified_database_is_refused(start, database):
-    with (
-        start(database) as running,
-        pytest.raises(psycopg.OperationalError, match="is not classified"),
-    ):
-        running.connect(dbname="postgres")
+def test_doors_that_stay_shut(start, database):
+    with start(database) as running:
+        with pytest.raises(psycopg.OperationalError, match="is not classified"):
+            running.connect(dbname="postgres")
+        with pytest.raises(psycopg.OperationalError, match="standard_conforming_strings"):
+            running.connect(options="-c standard_conforming_strings=off")
+        with pytest.raises(psycopg.OperationalError, match="client_encoding"):
+            running.connect(client_encoding="LATIN1")
 
 
-def test_dangerous_startup_setting_is_refused_by_name(start, database):
-    with (
-        start(database) as running,
-        pytest.raises(psycopg.OperationalError, match="standard_conforming_strings"),
-    ):
-        running.connect(options="-c standard_conforming_strings=off")
-
-
-def test_catalog_role_that_cannot_log_in_refuses_restricted_sessions(start, database):
-    file = start.directory / "bad.dsn"
+def test_catalog_role_that_cannot_log_in_leaves_it_ready_and_refuses_restricted_sessions(
+    start, database
+):
     info = psycopg.conninfo.conninfo_to_dict(database) | {"user": "nobody_at_all"}
-    file.write_text(psycopg.conninfo.make_conninfo(**info))
-    with start(database, "--max-policy-age", "1h") as running:
-        (start.directory / "catalog.dsn").unlink()
-        assert running.get("/readyz")[0] == 200
+    with start(database, catalog_dsn=psycopg.conninfo.make_conninfo(**info)) as running:
+        with pytest.raises(psycopg.OperationalError, match="cannot be governed now"):
+            running.connect()
+        code, text = running.get("/readyz")
+        assert code == 200
+        assert "could not be read" in json.loads(text)["degraded"]["catalog shop/shop"]
+        assert info["password"] not in "".join(running.errors) + text
 
 
 def fails(start: Starting, tmp_path: Path, *more: str, environment=None) -> tuple[int, str]:

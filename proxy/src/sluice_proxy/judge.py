@@ -82,9 +82,12 @@ class Judge:
         try:
             plan = await self._plan(request, numbered)
         except ClientError as error:
-            if context.decision.level == Level.OPEN:
+            unavailable = error.report.sqlstate == SqlState.CANNOT_CONNECT_NOW
+            if context.decision.observe or (
+                context.decision.level == Level.OPEN and not unavailable
+            ):
                 return passing_plan(request.text, context, error.report.message)
-            if error.report.sqlstate == SqlState.CANNOT_CONNECT_NOW:
+            if unavailable:
                 raise
             plan = deny_plan(request.text, error.report, context)
         except Exception as error:  # noqa: BLE001  DESIGN §8: that statement is refused, the session goes on.
