@@ -367,3 +367,39 @@ def test_mistyped_variable_is_a_usage_error(start, tmp_path):
     code, errors = fails(start, tmp_path, environment={"SLUICE_CATALOG_DNS": "x"})
     assert code == Exit.USAGE
     assert "did you mean SLUICE_CATALOG_DSN" in errors
+
+
+def test_running_statement_ends_in_peace_while_it_drains(start, database):
+    with start(database) as running, running.connect() as client:
+        assert value(client) == REDACTED
+        timer = threading.Timer(0.3, running.process.send_signal, [signal.SIGTERM])
+        timer.start()
+        try:
+            assert value(client, "SELECT pg_sleep(1)::text || '.'") == "."
+        finally:
+            timer.join()
+        assert running.process.wait(20) == Exit.OK
+
+
+def test_signal_while_starting_ends_it_and_leaves_nothing(start, tmp_path):
+    slow = tmp_path / "opa"
+    slow.write_text(
+        "#!/bin/sh\n[ \"$1\" = version ] && echo 'Version: 1.22.2' && exit\nexec sleep 60\n"
+    )
+    slow.chmod(0o755)
+    policies = tmp_path / "given"
+    policies.mkdir()
+    (policies / "c.yaml").write_text(CLASSIFICATION.format(port=5432, name="shop"))
+    command = start.command("--policies", str(policies), "--state", str(tmp_path / "s"))
+    with subprocess.Popen(
+        [*command, "--opa", str(slow)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "OPA started" in line:
+                break
+        children = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGTERM)
+        process.stderr.read()
+        assert process.wait(20) == Exit.OK
+        assert not [child for child in children if child.is_running()]
