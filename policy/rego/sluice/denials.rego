@@ -8,7 +8,9 @@ import data.sluice.scope
 import data.sluice.windows
 import data.sluice_data
 
-by_mode := {mode: {reason | some [other, reason] in found; other == mode} | some [mode, _] in found}
+by_mode := {mode: {reason | some [other, reason] in found; other == mode} |
+	some mode in {mode | some [mode, _] in found}
+}
 
 in_force := (object.get(by_mode, "enforce", set()) | unspelled) | unknown
 

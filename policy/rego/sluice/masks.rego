@@ -31,7 +31,10 @@ shown(mask) := mask.count if {
 	mask.kind == "bucket"
 } else := 0
 
-strictest(masks) := sort({order(mask) | some mask in masks})[0][3]
+strictest(masks) := mask if {
+	count(masks) == 1
+	some mask in masks
+} else := sort({order(mask) | some mask in masks})[0][3]
 
 # Masks of a policy by the class it spells; of equals the strictest.
 spelled := {i: by_name |
@@ -45,32 +48,32 @@ spelled := {i: by_name |
 # Policies that spell a class. A complete document, as all that is looked up by many keys: OPA evaluates a partial one
 # anew for each key.
 spellers := {name: {i | some i, by_name in spelled; by_name[name]} |
-	some by_name in spelled
-	some name, _ in by_name
+	some name in {name | some by_name in spelled; some name, _ in by_name}
 }
 
 # The strictest that any policy spells for a name.
 strictest_spelled := {name: strictest({spelled[i][name] | some i in ids}) | some name, ids in spellers}
 
 # What policies say for a class: the most specific of their entries.
-said[class] contains mask if {
-	some class, names in classes.keys
+said(names) := {mask |
 	some depth, name in names
+	ids := spellers[name]
 	nearer := union({spellers[other] | some other in array.slice(names, 0, depth)})
-	mask := strictest_of(name, spellers[name] & nearer)
+	mask := strictest_of(name, ids, ids & nearer)
 }
 
 # Among the policies that spell the name, but for those that spell a more specific one.
-strictest_of(name, more_specific) := strictest_spelled[name] if {
+strictest_of(name, ids, more_specific) := strictest_spelled[name] if {
 	count(more_specific) == 0
-} else := strictest({spelled[i][name] | some i in (spellers[name] - more_specific)})
+} else := strictest({spelled[i][name] | some i in (ids - more_specific)}) if {
+	count(ids - more_specific) > 0
+}
 
 # Admitted without a mask is redact: showing a class raw must be spelled.
-said[class] contains redact if {
-	some class, names in classes.keys
+unspelled(class, names) := {redact} if {
 	silent := admitters(class, names) - union({spellers[name] | some name in names})
 	count(silent) > 0
-}
+} else := set()
 
 # Policies whose allow rules admit a class. In doubt about the actor nothing is admitted.
 admitters("unreviewed", _) := {i | some ids in admitting; some i in ids}
@@ -78,7 +81,7 @@ admitters("unreviewed", _) := {i | some ids in admitting; some i in ids}
 admitters(class, names) := union({admitting[name] | some name in names}) if class != "unreviewed"
 
 # Policies by the names that their allow rules admit.
-admitting := {name: {i | some [i, other] in admissions; other == name} | some [_, name] in admissions}
+admitting := {name: {i | some [i, other] in admissions; other == name} | some name in {name | some [_, name] in admissions}}
 
 admissions := {[i, name] |
 	some how in scope.layers
@@ -86,7 +89,9 @@ admissions := {[i, name] |
 	some name in classes.named_by(scope.rule_of([i, j]))
 }
 
-by_class[class] := strictest(object.get(said, class, set()) | unreadable_mask(class)) if some class in classes.listed
+by_class := {class: strictest(((said(names) | unspelled(class, names)) | unreadable_mask(class))) |
+	some class, names in classes.keys
+}
 
 # A class that nothing admits is listed too, so that a reader who overlooks the denial still shows nothing.
 unreadable_mask(class) := set() if {
