@@ -72,7 +72,7 @@ async def value(connection: psycopg.AsyncConnection, sql: str = EMAIL):
 async def start(making, opa, short_directory: Path) -> AsyncIterator[Callable]:
     stack = contextlib.AsyncExitStack()
 
-    async def starting(dsn: str, first: bytes, *, catalog: str | None = "") -> Running:
+    async def starting(dsn: str, first: bytes, *, catalog: str | None = "", **more) -> Running:
         info = psycopg.conninfo.conninfo_to_dict(dsn)
         databases = Databases()
         databases.replace(
@@ -91,13 +91,17 @@ async def start(making, opa, short_directory: Path) -> AsyncIterator[Callable]:
         settings = SidecarSettings(
             workload=workload,
             profile=making.profile,
-            listeners=(Listener(name="", address="127.0.0.1:0"),),
+            listeners=(
+                Listener(name="", address="127.0.0.1:0"),
+                Listener(name="shop/shop", address=f"unix:{short_directory}/.s.PGSQL.5432"),
+            ),
             spool_directory=short_directory / "spool",
             state_directory=short_directory / "state",
             runtime_directory=short_directory / "run",
             opa_program=opa,
             bundle_keys=making.signer.keys,
             drain_s=1,
+            **more,
         )
         queue = Queue()
         queue.bundles.put_nowait(first)
@@ -316,6 +320,14 @@ async def test_new_table_is_known_to_the_next_statement(making, start, database)
         assert await value(client, "SELECT secret FROM later") == 0
 
 
+async def test_unix_socket_of_one_database_serves_it(making, start, database, short_directory):
+    await start(database, making.signer.bundle(1, session=restricted(making)))
+    info = psycopg.conninfo.conninfo_to_dict(database)
+    info |= {"host": str(short_directory), "port": "5432"}
+    async with await psycopg.AsyncConnection.connect(**info) as client:
+        assert await value(client) == REDACTED
+
+
 async def test_database_that_is_down_is_told_in_its_own_words(making, start, database):
     running = await start(database, making.signer.bundle(1))
     one = next(iter(running.databases))
@@ -335,3 +347,21 @@ async def test_last_good_bundle_is_in_force_after_a_restart(making, start, datab
     assert again.sidecar.bundles.in_force.sequence == 3
     async with await again.connect() as client:
         assert await value(client) == REDACTED
+
+
+async def again_and_again(client: psycopg.AsyncConnection) -> None:
+    for _ in range(1000):
+        await value(client)
+
+
+async def test_full_spool_refuses_governed_statements_and_is_told(
+    making, start, database, caplog, capfd
+):
+    raw = making.signer.bundle(1, session=restricted(making))
+    running = await start(database, raw, spool_bytes_max=64 << 10)
+    async with await running.connect() as client:
+        with pytest.raises(psycopg.errors.CannotConnectNow, match="audit"):
+            await again_and_again(client)
+        assert running.sidecar.not_ready()["spool"]
+        await asyncio.sleep(0.6)
+    assert "audit spool takes no records" in capfd.readouterr().out + caplog.text

@@ -30,6 +30,9 @@ FIRST_POLICY_TIMEOUT_S: Final = 30.0
 START_ATTEMPTS: Final = 4
 """So often may OPA fail to start, or to activate, before the start is given up."""
 START_STEP_S: Final = 0.1
+SPOOL_STEP_S: Final = 0.5
+SEGMENT_BYTES_MAX: Final = 16 << 20
+"""A segment is shipped and checked as one."""
 
 
 class StartError(Exception):
@@ -178,13 +181,17 @@ class Sidecar:
         try:
             settings.spool_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             plane = _native.DataPlane(
-                spool_directory=str(settings.spool_directory), sessions_max=settings.sessions_max
+                spool_directory=str(settings.spool_directory),
+                spool_bytes_max=settings.spool_bytes_max,
+                segment_bytes_max=min(SEGMENT_BYTES_MAX, settings.spool_bytes_max // 4),
+                sessions_max=settings.sessions_max,
             )
         except OSError as error:
             raise SpoolError(
                 f"the audit spool {settings.spool_directory} cannot be opened: {error}"
             ) from error
         self._plane = plane
+        self._begin("spool", self._watch_spool(plane))
         contexts = Contexts()
         decider = Decider(
             self._policy.client, self._policy.bundles, settings.workload, self.metrics
@@ -209,6 +216,23 @@ class Sidecar:
         )
         self._brain.start()
         self.metrics.add(plane, self)
+
+    async def _watch_spool(self, plane: _native.DataPlane) -> None:
+        """Log when the spool stops or starts to take records."""
+        problem: str | None = None
+        while True:
+            status = plane.spool_status()
+            now = None if status.writable else status.error or "not writable"
+            if now != problem:
+                if now is None:
+                    log.info("audit spool takes records again")
+                else:
+                    log.error(
+                        "audit spool takes no records, governed statements are refused",
+                        **{keys.REASON: now, keys.PATH: str(self._settings.spool_directory)},
+                    )
+                problem = now
+            await asyncio.sleep(SPOOL_STEP_S)
 
     def _listen(self) -> None:
         plane = self._plane

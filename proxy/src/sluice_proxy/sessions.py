@@ -159,8 +159,6 @@ class Sessions:
         if in_force is None:
             raise ClientError(NO_POLICY)
         decision = await self._decide(session.database.name, session.role)
-        if decision.level >= Level.GUARDED and request.reason != "epoch":
-            await self._databases.refresh(session.database)
         probe = None if request.probe_row is None else parse_probe(request.probe_row)
         if probe is not None and decision.level >= Level.GUARDED:
             _check_users(probe, session.role)

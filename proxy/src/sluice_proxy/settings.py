@@ -37,6 +37,8 @@ class SidecarSettings:
     """Host and port of health and metrics; None: nowhere."""
     bundle_keys: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     """Public keys (PEM) by id: the present one and, while keys are rotated, the next."""
+    spool_bytes_max: int = 1 << 30
+    """Of the audit spool. What does not fit makes it unwritable, and governed statements are refused."""
     drain_s: float = 30.0
     """What live sessions may take at the end. Kubernetes grants 30 s by default."""
     sessions_max: int = 1000
