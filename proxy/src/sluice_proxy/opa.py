@@ -165,6 +165,8 @@ class OpaConfig:
             # 600: the directory is private already; this holds even where its mode is changed.
             "--unix-socket-perm=600",
             "--authorization=basic",
+            # Decisions read the data, bundles replace it whole: half the time of a decision.
+            "--optimize-store-for-read-speed",
             "--skip-version-check",
             "--log-level=error",
             "--log-format=json",
