@@ -153,3 +153,12 @@ def test_module_runs_as_a_program():
     )
     for command in ("run", "validate", "compile", "sql", "audit"):
         assert command in done.stdout
+
+
+def test_bug_has_an_exit_code_of_its_own(folder, monkeypatch, capsys):
+    def broken(*_arguments, **_more):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("sluice_cli.bundle_commands.load", broken)
+    assert program.main(["validate", str(folder)]) == Exit.INTERNAL
+    assert "please report" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -41,6 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return Exit.OK
     except KeyboardInterrupt:
         return 130
+    except Exception:  # noqa: BLE001  The last line: whatever it is, the exit code says that it is a bug.
+        traceback.print_exc()
+        print("sluice: internal error, please report it with the lines above", file=sys.stderr)
+        return Exit.INTERNAL
 
 
 if __name__ == "__main__":

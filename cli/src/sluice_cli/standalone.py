@@ -121,6 +121,13 @@ class DirectorySource:
                 **{keys.PATH: str(self._directory), keys.ERROR: str(error)},
             )
             return
+        except Exception as error:
+            # A bug in the compiler must not end the watching: the next edit may be one that it can read.
+            log.exception(
+                "folder of policies could not be compiled, the last good set stays in force",
+                **{keys.PATH: str(self._directory), keys.ERROR_TYPE: type(error).__name__},
+            )
+            return
         self.take(loading)
 
     def _report(self, loading: Loading) -> None:
