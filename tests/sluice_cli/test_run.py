@@ -124,7 +124,12 @@ class Starting:
 
     @contextlib.contextmanager
     def __call__(
-        self, dsn: str, *, policy: str = POLICY, catalog_dsn: str | None = None
+        self,
+        dsn: str,
+        *,
+        policy: str = POLICY,
+        catalog_dsn: str | None = None,
+        drain_time: str = "2s",
     ) -> Iterator[Running]:
         info = psycopg.conninfo.conninfo_to_dict(dsn)
         policies = self.directory / "policies"
@@ -139,7 +144,7 @@ class Starting:
             *("--policies", str(policies), "--listen", f"127.0.0.1:{port}"),
             *("--upstream", f"127.0.0.1:{info['port']}", "--catalog", str(catalog)),
             *("--health", f"127.0.0.1:{health}", "--state", str(self.directory / "state")),
-            *("--namespace", "shop", "--opa", str(self.opa), "--drain", "2s"),
+            *("--namespace", "shop", "--opa", str(self.opa), "--drain", drain_time),
         )
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -403,3 +408,22 @@ def test_signal_while_starting_ends_it_and_leaves_nothing(start, tmp_path):
         process.stderr.read()
         assert process.wait(20) == Exit.OK
         assert not [child for child in children if child.is_running()]
+
+
+def test_second_signal_cuts_what_is_left(start, database):
+    with start(database, drain_time="60s") as running:
+        client = running.connect()
+        timers = [
+            threading.Timer(delay, running.process.send_signal, [signal.SIGINT])
+            for delay in (0.3, 0.8)
+        ]
+        for timer in timers:
+            timer.start()
+        began = time.monotonic()
+        with pytest.raises(psycopg.OperationalError):
+            client.execute("SELECT pg_sleep(50)")
+        assert running.process.wait(20) == Exit.OK
+        assert time.monotonic() - began < 10
+        for timer in timers:
+            timer.join()
+        client.close()
