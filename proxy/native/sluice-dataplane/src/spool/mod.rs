@@ -70,6 +70,8 @@ pub struct Spool {
     /// Bytes of all segments in the directory.
     total: u64,
     total_read_at: Instant,
+    /// Bytes of the last record that found no room; 0 while there is.
+    wanted: u64,
     /// Executions that have begun and not ended.
     running: u64,
     failure: Option<Failure>,
@@ -103,6 +105,7 @@ impl Spool {
             segment: None,
             total: directory::total_bytes(directory)?,
             total_read_at: now,
+            wanted: 0,
             running: 0,
             failure: None,
             backlog: Backlog::default(),
@@ -205,7 +208,7 @@ impl Spool {
     /// The spool cannot be written.
     pub fn check(&mut self) -> Result<(), Unwritable> {
         self.ready()?;
-        self.room_for(0)
+        self.room_for(self.wanted)
     }
 
     /// How the spool does, as far as the last record or tick has shown.
@@ -213,7 +216,7 @@ impl Spool {
     pub fn status(&self) -> Status {
         let failure = self.failure.as_ref().map(|failure| failure.error.clone());
         Status {
-            error: failure.or_else(|| self.full(0)),
+            error: failure.or_else(|| self.full(self.wanted)),
             records: self.chain.sequence(),
             head: self.chain.head_hex(),
             incarnation: self.chain.incarnation().to_owned(),
@@ -244,8 +247,11 @@ impl Spool {
                 Err(error) => return Err(self.fail(&error)),
             }
         }
-        self.full(bytes)
-            .map_or(Ok(()), |error| Err(Unwritable(error)))
+        let full = self.full(bytes);
+        // Remembered until there is room, so that `status` tells what `begin` met. A record of unusual size says nothing
+        // about the others.
+        self.wanted = full.as_ref().map_or(0, |_| bytes.min(END_BYTES * 4));
+        full.map_or(Ok(()), |error| Err(Unwritable(error)))
     }
 
     fn full(&self, bytes: u64) -> Option<String> {
