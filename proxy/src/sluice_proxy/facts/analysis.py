@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,7 +151,7 @@ class Analysis:
                 if closing:
                     out.append(TextEdit(start, start, closing))
                 out.append(TextEdit(start, body.end, opening + _text(body)))
-        for before, after in zip(out, out[1:], strict=False):
+        for before, after in itertools.pairwise(out):
             if before.end > after.start:
                 raise not_understood("changes of the statement that overlap")
         return tuple(out)
@@ -182,7 +183,19 @@ class Analysis:
 
 
 _WEIGHTY = frozenset(
-    "RangeVar ColumnRef FuncCall SubLink SelectStmt InsertStmt UpdateStmt DeleteStmt MergeStmt TypeName A_Expr".split()
+    [
+        "RangeVar",
+        "ColumnRef",
+        "FuncCall",
+        "SubLink",
+        "SelectStmt",
+        "InsertStmt",
+        "UpdateStmt",
+        "DeleteStmt",
+        "MergeStmt",
+        "TypeName",
+        "A_Expr",
+    ]
 )
 
 

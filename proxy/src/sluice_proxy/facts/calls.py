@@ -20,10 +20,29 @@ _walk: list[_Expression] = []
 _free: list[Callable[[Analysis, Any], None]] = []
 
 _TOTAL = frozenset(
-    """
-    lower upper length char_length character_length octet_length bit_length btrim ltrim rtrim left right strpos
-    starts_with reverse initcap ascii concat concat_ws md5 position
-    """.split()
+    [
+        "lower",
+        "upper",
+        "length",
+        "char_length",
+        "character_length",
+        "octet_length",
+        "bit_length",
+        "btrim",
+        "ltrim",
+        "rtrim",
+        "left",
+        "right",
+        "strpos",
+        "starts_with",
+        "reverse",
+        "initcap",
+        "ascii",
+        "concat",
+        "concat_ws",
+        "md5",
+        "position",
+    ]
 )
 """Functions over text that raise for no value."""
 _CLOCK = frozenset(
@@ -193,7 +212,12 @@ def _size(a: Analysis, body: Node, name: str) -> None:
     """Give NULL in the place of governed tables, their indexes and TOAST, so that their size reads as empty."""
     start, end = _extent(a, body)
     if name in ("pg_database_size", "pg_tablespace_size"):
-        a.around(start, end, "CASE WHEN true THEN 0::pg_catalog.int8 ELSE", " END" + _kept_name(a, body, name))
+        a.around(
+            start,
+            end,
+            "CASE WHEN true THEN 0::pg_catalog.int8 ELSE",
+            " END" + _kept_name(a, body, name),
+        )
         return
     opening = a.tokens.dotted_end(start, len(body["funcname"]))
     stop = opening + 1
@@ -210,8 +234,10 @@ def _size(a: Analysis, body: Node, name: str) -> None:
     eq = "OPERATOR(pg_catalog.=)"
     hidden = (
         f"z.o::pg_catalog.oid {eq} ANY ({listed})"
-        f" OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid {eq} z.o::pg_catalog.oid AND i.indrelid {eq} ANY ({listed}))"
-        f" OR EXISTS (SELECT FROM pg_catalog.pg_class t WHERE t.reltoastrelid {eq} z.o::pg_catalog.oid AND t.oid {eq} ANY ({listed}))"
+        f" OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid {eq} z.o::pg_catalog.oid"
+        f" AND i.indrelid {eq} ANY ({listed}))"
+        f" OR EXISTS (SELECT FROM pg_catalog.pg_class t WHERE t.reltoastrelid {eq} z.o::pg_catalog.oid"
+        f" AND t.oid {eq} ANY ({listed}))"
     )
     a.around(
         opening + 1,
@@ -276,11 +302,21 @@ def _setting(a: Analysis, body: Node, name: str, level: Level) -> None:
             if len(args) == 1:
                 raise refused(f'permission denied to examine "{setting}"')
             start, end = _extent(a, body)
-            a.around(start, end, "CASE WHEN true THEN NULL::pg_catalog.text ELSE", " END" + _kept_name(a, body, name))
+            a.around(
+                start,
+                end,
+                "CASE WHEN true THEN NULL::pg_catalog.text ELSE",
+                " END" + _kept_name(a, body, name),
+            )
         return
     value = constant_string(args[1]) if len(args) > 1 else None
     local = args[2] if len(args) > 2 else None
-    if len(args) > 2 and free_valued(setting) and _parameter(args[1]) and unwrap(args[2])[0] in ("A_Const", "TypeCast"):
+    if (
+        len(args) > 2
+        and free_valued(setting)
+        and _parameter(args[1])
+        and unwrap(args[2])[0] in ("A_Const", "TypeCast")
+    ):
         return
     if value is None or local is None or unwrap(local)[0] not in ("A_Const", "TypeCast"):
         raise refused(

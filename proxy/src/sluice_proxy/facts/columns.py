@@ -37,7 +37,7 @@ def column(a: Analysis, body: Node, level: Level) -> Trait:
     source = _qualified(a, body, names[:-1], level, star=False)
     if source is None:
         return Trait(refs=_all_sources(level), leaks=_all_sources(level), columns=True)
-    return _of_source(a, body, source, names[-1], level, len(names))
+    return _of_source(a, body, source, names[-1], level)
 
 
 def everything(a: Analysis, level: Level) -> Trait:
@@ -110,7 +110,7 @@ def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
                 raise not_understood(
                     f'a column reference "{name}" that may mean more than one table'
                 )
-            traits = [_of_source(a, body, source, name, level, 1) for source in sure]
+            traits = [_of_source(a, body, source, name, level) for source in sure]
             refs = frozenset(source for trait in traits for source in trait.refs) | frozenset(
                 unsure
             )
@@ -138,14 +138,12 @@ def _raw(source: Source, name: str) -> bool:
     return source.target and source.governed is not None and name in source.governed.masks
 
 
-def _of_source(
-    a: Analysis, body: Node, source: Source, name: str, level: Level, parts: int
-) -> Trait:
+def _of_source(a: Analysis, body: Node, source: Source, name: str, level: Level) -> Trait:
     level.note(source)
     if source.members:
         return _of_members(a, body, source, name, level)
     if name in SYSTEM_COLUMNS and not source.has(name):
-        return _system(a, source, name)
+        return _system(source, name)
     if source.has(name) is False:
         check_field(a, name)
         return _whole(a, source, level)
@@ -155,7 +153,7 @@ def _of_source(
         source.use.read = True
         source.use.reads.add(known.name if known else name)
     if source.target and known is not None:
-        _target_column(a, body, source, known.name, parts)
+        _target_column(a, body, source, known.name)
     leaks = frozenset({source}) if source.leaky(name) else frozenset[Source]()
     type_ = known.type if known else None
     bare = type_ is None or built_in(type_)
@@ -172,14 +170,14 @@ def _of_members(a: Analysis, body: Node, source: Source, name: str, level: Level
     """Resolve ``j.column`` for the alias of a join."""
     refs = frozenset(source.members)
     traits = [
-        _of_source(a, body, member, name, level, 1) for member in source.members if member.has(name)
+        _of_source(a, body, member, name, level) for member in source.members if member.has(name)
     ]
     if len(traits) == 1:
         return traits[0]
     return Trait(refs=refs, leaks=refs, columns=True)
 
 
-def _system(a: Analysis, source: Source, name: str) -> Trait:
+def _system(source: Source, name: str) -> Trait:
     governed = source.governed
     if governed is not None and name == "ctid" and (governed.filters or governed.masks):
         raise refused(
@@ -195,7 +193,7 @@ def _system(a: Analysis, source: Source, name: str) -> Trait:
     return Trait(refs=frozenset({source}), columns=True)
 
 
-def _target_column(a: Analysis, body: Node, source: Source, name: str, parts: int) -> None:
+def _target_column(a: Analysis, body: Node, source: Source, name: str) -> None:
     governed = source.governed
     if (
         governed is None
@@ -214,7 +212,7 @@ def _target_column(a: Analysis, body: Node, source: Source, name: str, parts: in
     if known is None:
         raise not_understood("a column that the catalog does not have")
     index = a.tokens.at(body["location"])
-    end = a.tokens.dotted_end(index, parts)
+    end = a.tokens.dotted_end(index, len(body["fields"]))
     text = mask_sql(
         governed.masks[name],
         known,

@@ -7,16 +7,30 @@ from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import quoted
+from sluice_proxy.facts.projection import projection
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.tree import Node, strings, unwrap
 from sluice_proxy.facts.writes import note_written
 
 _OPTIONS = frozenset(
-    """
-    format freeze delimiter null header quote escape force_quote force_not_null force_null encoding default on_error
-    log_verbosity reject_limit
-    """.split()
+    [
+        "format",
+        "freeze",
+        "delimiter",
+        "null",
+        "header",
+        "quote",
+        "escape",
+        "force_quote",
+        "force_not_null",
+        "force_null",
+        "encoding",
+        "default",
+        "on_error",
+        "log_verbosity",
+        "reject_limit",
+    ]
 )
 
 
@@ -100,10 +114,14 @@ def _incoming(a: Analysis, body: Node, source: Source, columns: list[str]) -> No
         "information_schema",
     ):
         raise refused("permission denied for COPY into a catalog")
-    if source.governed is not None and source.governed.filters and source.governed.filter_columns & set(columns):
+    if (
+        source.governed is not None
+        and source.governed.filters
+        and source.governed.filter_columns & set(columns)
+    ):
         raise refused(
             f'permission denied for COPY into table "{source.table}"',
-            detail="A policy filters its rows by a column that is copied in, and rows that are copied in cannot be checked.",
+            detail="A policy filters its rows by a column that is copied in, and such rows cannot be checked.",
             hint="Leave the column that the filter reads out of the column list, or use INSERT.",
         )
     if "whereClause" in body:
@@ -131,5 +149,5 @@ def _outgoing(a: Analysis, body: Node, source: Source, columns: list[str]) -> No
     a.replace(
         start,
         end,
-        lambda: f"(SELECT {items} FROM ({sources.projection(a, source)}) {quoted(source.refname)})",
+        lambda: f"(SELECT {items} FROM ({projection(a, source)}) {quoted(source.refname)})",
     )

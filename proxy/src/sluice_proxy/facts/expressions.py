@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from sluice_proxy.facts import calls, columns, types
 from sluice_proxy.facts.analysis import Analysis
@@ -48,13 +48,6 @@ def _children(*fields: str) -> Handler:
     return handler
 
 
-def _leaky_children(*fields: str) -> Handler:
-    def handler(a: Analysis, body: Node, level: Level) -> Trait:
-        return leaking(_fields(a, body, level, fields))
-
-    return handler
-
-
 def _fields(a: Analysis, body: Node, level: Level, fields: tuple[str, ...]) -> list[Trait]:
     out: list[Trait] = []
     for name in fields:
@@ -62,7 +55,7 @@ def _fields(a: Analysis, body: Node, level: Level, fields: tuple[str, ...]) -> l
         if isinstance(value, list):
             out.extend(every(a, value, level))
         elif isinstance(value, dict):
-            out.append(expression(a, value, level))
+            out.append(expression(a, cast("Node", value), level))
     return out
 
 
@@ -131,9 +124,9 @@ def _free_operands(a: Analysis, body: Node) -> None:
         free_literals(a, body.get(side))
 
 
-def free_literals(a: Analysis, node: Any) -> None:
+def free_literals(a: Analysis, node: Node | None) -> None:
     """Note that literals right here, or below plain casts and lists, decide nothing about the plan."""
-    if not isinstance(node, dict):
+    if node is None:
         return
     if "A_Const" in node:
         offset = node["A_Const"].get("location")
@@ -187,7 +180,7 @@ def _sublink(a: Analysis, body: Node, level: Level) -> Trait:
     outer = frozenset(query.level.outer if query.level else ())
     parts = [test, Trait(refs=outer, columns=bool(outer))]
     operator = (strings(body.get("operName")) or ["="])[-1]
-    total = query.total and kind != "EXPR_SUBLINK" and kind != "ARRAY_SUBLINK"
+    total = query.total and kind not in ("EXPR_SUBLINK", "ARRAY_SUBLINK")
     if total and test.value and operator in _COMPARISONS:
         return joined([test, Trait(kind="total", refs=outer)], kind="total")
     return leaking(parts)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sluice_proxy.facts.analysis import Analysis, Wrap
 from sluice_proxy.facts.naming import quoted
+from sluice_proxy.facts.projection import filter_sql, witness
 from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.scopes import Source
-from sluice_proxy.facts.sources import fence, filter_sql, witness
+from sluice_proxy.facts.sources import fence
 
 
 def settle(a: Analysis) -> None:

@@ -10,9 +10,26 @@ from sluice_proxy.facts.traits import Trait
 from sluice_proxy.facts.tree import Node, first_offset, unwrap
 
 _STOPS = frozenset(
-    """
-    group having window union intersect except order limit offset fetch for returning where on join inner cross natural
-    """.split()
+    [
+        "group",
+        "having",
+        "window",
+        "union",
+        "intersect",
+        "except",
+        "order",
+        "limit",
+        "offset",
+        "fetch",
+        "for",
+        "returning",
+        "where",
+        "on",
+        "join",
+        "inner",
+        "cross",
+        "natural",
+    ]
 )
 _SIDES = frozenset({"left", "right", "full"})
 

@@ -16,7 +16,7 @@ from sluice_proxy.facts.model import SessionEffects, StatementFacts, TableUse
 from sluice_proxy.facts.naming import resolve
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.select import query
-from sluice_proxy.facts.tree import Node, RawStatement, dictionaries, parse
+from sluice_proxy.facts.tree import Node, RawStatement, dictionaries, parse, unwrap
 from sluice_proxy.facts.writes import write
 from sluice_proxy.reports import ClientError
 
@@ -85,7 +85,7 @@ def _closed(text: bytes, context: SessionContext, *, simple: bool) -> tuple[Stat
 def _after(context: SessionContext, facts: StatementFacts) -> SessionContext | None:
     """Return the context behind a statement that only makes or drops temporary tables; None for every other.
 
-    What follows is qualified as pg_temp or as another schema, so that a wrong guess ends in an error and never in another table.
+    What follows is qualified as pg_temp or as another schema: a wrong guess ends in an error, never in another table.
     """
     temporary = dict(context.temporary)
     if facts.created is not None:
@@ -100,7 +100,21 @@ def _after(context: SessionContext, facts: StatementFacts) -> SessionContext | N
 
 
 _HARMLESS_LATER = frozenset(
-    "begin start commit rollback savepoint release rollback_to set reset show discard deallocate close".split()
+    [
+        "begin",
+        "start",
+        "commit",
+        "rollback",
+        "savepoint",
+        "release",
+        "rollback_to",
+        "set",
+        "reset",
+        "show",
+        "discard",
+        "deallocate",
+        "close",
+    ]
 )
 
 
@@ -156,8 +170,7 @@ def _dispatch(a: Analysis, statement: RawStatement) -> SessionEffects | None:
         _other(a, kind, body)
         return None
     a.exact = True
-    effects = handler(a, body)
-    return effects
+    return handler(a, body)
 
 
 _ANY_DDL = frozenset({"DropStmt", "AlterTableStmt", "RenameStmt", "IndexStmt", "CreateStmt"})
@@ -217,11 +230,10 @@ def _facts(a: Analysis, statement: RawStatement, effects: SessionEffects | None)
 
 
 def _limit(body: Node) -> int | None:
-    count = body.get("limitCount")
-    if not isinstance(count, dict) or "A_Const" not in count or "ival" not in count["A_Const"]:
+    kind, constant = unwrap(body["limitCount"]) if body.get("limitCount") else ("", {})
+    if kind != "A_Const" or "ival" not in constant:
         return None
-    value = count["A_Const"]["ival"].get("ival", 0)
-    return value if isinstance(value, int) else None
+    return int(constant["ival"].get("ival", 0))
 
 
 def _open(text: bytes, context: SessionContext) -> tuple[StatementFacts, ...]:

@@ -15,10 +15,28 @@ from sluice_proxy.facts.traits import Trait
 from sluice_proxy.facts.tree import Node, strings, unwrap
 
 _KNOWN = frozenset(
-    """
-    targetList fromClause whereClause groupClause groupDistinct havingClause windowClause valuesLists sortClause
-    limitOffset limitCount limitOption lockingClause withClause op all larg rarg distinctClause intoClause
-    """.split()
+    [
+        "targetList",
+        "fromClause",
+        "whereClause",
+        "groupClause",
+        "groupDistinct",
+        "havingClause",
+        "windowClause",
+        "valuesLists",
+        "sortClause",
+        "limitOffset",
+        "limitCount",
+        "limitOption",
+        "lockingClause",
+        "withClause",
+        "op",
+        "all",
+        "larg",
+        "rarg",
+        "distinctClause",
+        "intoClause",
+    ]
 )
 
 

@@ -3,29 +3,98 @@
 from __future__ import annotations
 
 _HARMLESS = frozenset(
-    """
-    application_name statement_timeout lock_timeout idle_in_transaction_session_timeout idle_session_timeout
-    transaction_timeout timezone datestyle intervalstyle extra_float_digits bytea_output client_min_messages
-    default_transaction_isolation default_transaction_read_only default_transaction_deferrable transaction_isolation
-    transaction_read_only transaction_deferrable synchronous_commit work_mem maintenance_work_mem temp_buffers
-    hash_mem_multiplier enable_seqscan enable_indexscan enable_indexonlyscan enable_bitmapscan enable_tidscan enable_sort
-    enable_hashagg enable_hashjoin enable_mergejoin enable_nestloop enable_material enable_memoize
-    enable_incremental_sort enable_gathermerge enable_parallel_append enable_parallel_hash enable_partition_pruning
-    enable_partitionwise_join enable_partitionwise_aggregate random_page_cost seq_page_cost cpu_tuple_cost
-    cpu_index_tuple_cost cpu_operator_cost effective_cache_size effective_io_concurrency from_collapse_limit
-    join_collapse_limit geqo geqo_threshold jit jit_above_cost jit_inline_above_cost jit_optimize_above_cost
-    max_parallel_workers_per_gather max_parallel_workers parallel_setup_cost parallel_tuple_cost
-    min_parallel_table_scan_size min_parallel_index_scan_size plan_cache_mode constraint_exclusion cursor_tuple_fraction
-    gin_fuzzy_search_limit lc_messages lc_monetary lc_numeric lc_time tcp_keepalives_idle tcp_keepalives_interval
-    tcp_keepalives_count tcp_user_timeout client_connection_check_interval xmlbinary xmloption escape_string_warning
-    seed vacuum_cost_delay quote_all_identifiers array_nulls check_function_bodies
-    """.split()
+    [
+        "application_name",
+        "statement_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+        "idle_session_timeout",
+        "transaction_timeout",
+        "timezone",
+        "datestyle",
+        "intervalstyle",
+        "extra_float_digits",
+        "bytea_output",
+        "client_min_messages",
+        "default_transaction_isolation",
+        "default_transaction_read_only",
+        "default_transaction_deferrable",
+        "transaction_isolation",
+        "transaction_read_only",
+        "transaction_deferrable",
+        "synchronous_commit",
+        "work_mem",
+        "maintenance_work_mem",
+        "temp_buffers",
+        "hash_mem_multiplier",
+        "enable_seqscan",
+        "enable_indexscan",
+        "enable_indexonlyscan",
+        "enable_bitmapscan",
+        "enable_tidscan",
+        "enable_sort",
+        "enable_hashagg",
+        "enable_hashjoin",
+        "enable_mergejoin",
+        "enable_nestloop",
+        "enable_material",
+        "enable_memoize",
+        "enable_incremental_sort",
+        "enable_gathermerge",
+        "enable_parallel_append",
+        "enable_parallel_hash",
+        "enable_partition_pruning",
+        "enable_partitionwise_join",
+        "enable_partitionwise_aggregate",
+        "random_page_cost",
+        "seq_page_cost",
+        "cpu_tuple_cost",
+        "cpu_index_tuple_cost",
+        "cpu_operator_cost",
+        "effective_cache_size",
+        "effective_io_concurrency",
+        "from_collapse_limit",
+        "join_collapse_limit",
+        "geqo",
+        "geqo_threshold",
+        "jit",
+        "jit_above_cost",
+        "jit_inline_above_cost",
+        "jit_optimize_above_cost",
+        "max_parallel_workers_per_gather",
+        "max_parallel_workers",
+        "parallel_setup_cost",
+        "parallel_tuple_cost",
+        "min_parallel_table_scan_size",
+        "min_parallel_index_scan_size",
+        "plan_cache_mode",
+        "constraint_exclusion",
+        "cursor_tuple_fraction",
+        "gin_fuzzy_search_limit",
+        "lc_messages",
+        "lc_monetary",
+        "lc_numeric",
+        "lc_time",
+        "tcp_keepalives_idle",
+        "tcp_keepalives_interval",
+        "tcp_keepalives_count",
+        "tcp_user_timeout",
+        "client_connection_check_interval",
+        "xmlbinary",
+        "xmloption",
+        "escape_string_warning",
+        "seed",
+        "vacuum_cost_delay",
+        "quote_all_identifiers",
+        "array_nulls",
+        "row_security",
+        "check_function_bodies",
+    ]
 )
 _ONLY: dict[str, frozenset[str]] = {
     "client_encoding": frozenset({"utf8", "utf-8", "unicode"}),
     "standard_conforming_strings": frozenset({"on", "true", "yes", "1"}),
     "client_min_messages": frozenset({"notice", "warning", "error"}),
-    "row_security": frozenset({"on", "true", "yes", "1"}),
     "synchronize_seqscans": frozenset({"on", "off", "true", "false", "yes", "no", "1", "0"}),
     "default_table_access_method": frozenset({"heap"}),
     "default_tablespace": frozenset({""}),

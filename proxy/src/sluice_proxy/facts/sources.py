@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from sluice_proxy.decisions import Parts
 from sluice_proxy.facts import types
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.expressions import expression
-from sluice_proxy.facts.naming import Resolved, literal, quoted, resolve
+from sluice_proxy.facts.naming import Resolved, quoted, resolve
 from sluice_proxy.facts.predicates import condition
+from sluice_proxy.facts.projection import SYSTEM_SCHEMAS, projection
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Query, Source
-from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.tree import Node, first_offset, strings, unwrap
 from sluice_proxy.governed import GovernedRelation
-from sluice_proxy.masks import mask_sql
-
-ROW = "sluice_s"
-"""The alias of the raw row inside a splice."""
-_SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 
 
 def from_item(a: Analysis, node: Node, level: Level) -> list[Source]:
@@ -102,7 +97,7 @@ def readable(a: Analysis, resolved: Resolved, governed: GovernedRelation | None)
             f'permission denied for relation "{resolved.schema}.{resolved.name}"',
             detail=governed.denial,
         )
-    system = resolved.schema in _SYSTEM_SCHEMAS
+    system = resolved.schema in SYSTEM_SCHEMAS
     if (
         system
         and governed is None
@@ -165,100 +160,6 @@ def _spliced(a: Analysis, source: Source) -> str:
     return f"SELECT * FROM {text}" if source.table_command else text
 
 
-def projection(a: Analysis, source: Source) -> str:
-    """Return the masked, filtered SELECT that stands in the place of a governed relation."""
-    governed, table = source.governed, source.relation
-    if governed is None or table is None or a.context.catalog is None:
-        raise not_understood("a relation that is not governed")
-    if source.system and source.everything:
-        raise not_understood("system columns of a governed table beside *")
-    items: list[str] = []
-    places = positions(source)
-    for number, column in enumerate(table.columns, 1):
-        if not (
-            source.everything
-            or source.renamed
-            or column.name in a.mentioned
-            or _guards(source, column.name)
-        ):
-            continue
-        reference = f"{ROW}.c{number}"
-        mask = governed.masks.get(column.name)
-        value = reference
-        if mask is not None:
-            value = mask_sql(
-                mask, column, reference, a.context.catalog, references=places.__getitem__
-            )
-        items.append(f"{value} AS {quoted(column.name)}")
-    items.extend(f"{ROW}.{name} AS {quoted(name)}" for name in sorted(source.system))
-    aliases = ",".join(f"c{number}" for number in range(1, len(table.columns) + 1))
-    only = "ONLY " if source.only else ""
-    origin = f"{only}{quoted(table.schema)}.{quoted(table.name)} {ROW}" + (
-        f"({aliases})" if aliases else ""
-    )
-    where = [filter_sql(parts, places) for parts in governed.filters]
-    where += pin(source)
-    text = f"SELECT {', '.join(items)} FROM {origin}"
-    if where:
-        text += f" WHERE {' AND '.join(where)}"
-    return text + (" OFFSET 0" if source.fenced else "")
-
-
-def _guards(source: Source, name: str) -> bool:
-    if not source.guarded or source.governed is None or source.relation is None:
-        return False
-    return name in source.governed.filter_columns or (source.nullable and name == witness(source))
-
-
-def witness(source: Source) -> str | None:
-    """Return a column that is null only where an outer join found no row."""
-    if source.relation is None or source.governed is None:
-        return None
-    names = [
-        c.name
-        for c in source.relation.columns
-        if c.not_null and c.name not in source.governed.masks
-    ]
-    preferred = [name for name in names if name in source.governed.filter_columns]
-    return next(iter([*preferred, *names]), None)
-
-
-def positions(source: Source) -> dict[str, str]:
-    """Return the raw row's reference for each column, inside a splice."""
-    columns = source.relation.columns if source.relation else ()
-    return {column.name: f"{ROW}.c{number}" for number, column in enumerate(columns, 1)}
-
-
-def filter_sql(parts: Parts, references: dict[str, str]) -> str:
-    """Return a compiled expression over these references."""
-    out: list[str] = []
-    for part in parts:
-        if isinstance(part, str):
-            out.append(part)
-        else:
-            if part[0] not in references:
-                raise not_understood(
-                    f'a row filter over the column "{part[0]}", which is not there'
-                )
-            out.append(references[part[0]])
-    return f"({''.join(out)})"
-
-
-CATALOG_CHANGED = "sluice: catalog changed"
-
-
-def pin(source: Source) -> list[str]:
-    """Return the condition that fails when another table has taken the name; it folds to nothing at planning."""
-    table = source.relation
-    if table is None or table.schema in _SYSTEM_SCHEMAS:
-        return []
-    name = literal(f"{quoted(table.schema)}.{quoted(table.name)}")
-    return [
-        f"CASE WHEN {name}::pg_catalog.regclass::pg_catalog.oid OPERATOR(pg_catalog.=) {table.oid}::pg_catalog.oid"
-        f" THEN true ELSE ('{CATALOG_CHANGED}'::pg_catalog.text)::pg_catalog.bool END"
-    ]
-
-
 def _rename(source: Source, names: list[str]) -> None:
     if not names:
         return
@@ -294,8 +195,6 @@ def _subselect(a: Analysis, body: Node, level: Level) -> Source:
 
 def _subselect_end(a: Analysis, select: Node) -> int:
     """Return the token that closes a sub-select in FROM, or -1 when it cannot be told."""
-    from sluice_proxy.facts.tree import first_offset  # noqa: PLC0415
-
     offset = first_offset(select)
     if offset is None:
         return -1

@@ -14,16 +14,35 @@ from sluice_proxy.facts.types import check_type
 
 _REFRESH = SessionEffects(refresh=True)
 _CONSTRAINTS = frozenset(
-    """
-    CONSTR_NULL CONSTR_NOTNULL CONSTR_DEFAULT CONSTR_IDENTITY CONSTR_GENERATED CONSTR_CHECK CONSTR_PRIMARY CONSTR_UNIQUE
-    CONSTR_ATTR_DEFERRABLE CONSTR_ATTR_NOT_DEFERRABLE CONSTR_ATTR_DEFERRED CONSTR_ATTR_IMMEDIATE
-    """.split()
+    [
+        "CONSTR_NULL",
+        "CONSTR_NOTNULL",
+        "CONSTR_DEFAULT",
+        "CONSTR_IDENTITY",
+        "CONSTR_GENERATED",
+        "CONSTR_CHECK",
+        "CONSTR_PRIMARY",
+        "CONSTR_UNIQUE",
+        "CONSTR_ATTR_DEFERRABLE",
+        "CONSTR_ATTR_NOT_DEFERRABLE",
+        "CONSTR_ATTR_DEFERRED",
+        "CONSTR_ATTR_IMMEDIATE",
+    ]
 )
 _ALTERATIONS = frozenset(
-    """
-    AT_AddColumn AT_DropColumn AT_ColumnDefault AT_DropNotNull AT_SetNotNull AT_AlterColumnType AT_AddConstraint
-    AT_DropConstraint AT_AddIdentity AT_DropIdentity AT_SetIdentity
-    """.split()
+    [
+        "AT_AddColumn",
+        "AT_DropColumn",
+        "AT_ColumnDefault",
+        "AT_DropNotNull",
+        "AT_SetNotNull",
+        "AT_AlterColumnType",
+        "AT_AddConstraint",
+        "AT_DropConstraint",
+        "AT_AddIdentity",
+        "AT_DropIdentity",
+        "AT_SetIdentity",
+    ]
 )
 
 
@@ -104,8 +123,12 @@ def _like(a: Analysis, element: Node) -> None:
     resolved = sources.lookup(a, element["relation"])
     governed = a.governed.get(resolved.relation.oid) if resolved.relation else None
     if element.get("options", 0) and governed is not None:
-        raise not_understood("CREATE TABLE (LIKE … INCLUDING …) of a governed table", "Name the columns.")
-    a.liked.append(tuple(column.name for column in resolved.relation.columns) if resolved.relation else None)
+        raise not_understood(
+            "CREATE TABLE (LIKE … INCLUDING …) of a governed table", "Name the columns."
+        )
+    a.liked.append(
+        tuple(column.name for column in resolved.relation.columns) if resolved.relation else None
+    )
     sources.qualify(a, element["relation"], resolved)
 
 

@@ -80,7 +80,7 @@ def unwrap(node: Node) -> tuple[str, Node]:
     ((kind, body),) = node.items()
     if not isinstance(body, dict):
         raise not_understood("a tree of an unknown form")
-    return kind, cast(Node, body)
+    return kind, cast("Node", body)
 
 
 def dictionaries(value: Any) -> Iterator[tuple[str, Node]]:
@@ -89,14 +89,14 @@ def dictionaries(value: Any) -> Iterator[tuple[str, Node]]:
     while stack:
         current = stack.pop()
         if isinstance(current, dict):
-            for key, child in cast(Node, current).items():
+            for key, child in cast("Node", current).items():
                 if isinstance(child, dict):
-                    yield key, cast(Node, child)
+                    yield key, cast("Node", child)
                     stack.append(child)
                 elif isinstance(child, list):
                     stack.append(child)
         elif isinstance(current, list):
-            stack.extend(cast(list[Any], current))
+            stack.extend(cast("list[Any]", current))
 
 
 def first_offset(value: Any) -> int | None:
@@ -106,7 +106,7 @@ def first_offset(value: Any) -> int | None:
     while stack:
         current = stack.pop()
         if isinstance(current, dict):
-            body = cast(Node, current)
+            body = cast("Node", current)
             for key, child in body.items():
                 if (
                     key in ("location", "rexpr_list_start")
@@ -117,7 +117,7 @@ def first_offset(value: Any) -> int | None:
                 elif isinstance(child, dict | list):
                     stack.append(child)
         elif isinstance(current, list):
-            stack.extend(cast(list[Any], current))
+            stack.extend(cast("list[Any]", current))
     return lowest
 
 

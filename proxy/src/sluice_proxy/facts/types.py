@@ -16,7 +16,23 @@ _MORE = frozenset(
     {"any", "record", "cstring", "void", "name", "char", "unknown", "refcursor", "trigger"}
 )
 _TEXT = frozenset({"text", "varchar", "bpchar", "name", "char"})
-_PLAIN = frozenset("text date uuid json jsonb bytea money inet cidr macaddr name xml point".split())
+_PLAIN = frozenset(
+    [
+        "text",
+        "date",
+        "uuid",
+        "json",
+        "jsonb",
+        "bytea",
+        "money",
+        "inet",
+        "cidr",
+        "macaddr",
+        "name",
+        "xml",
+        "point",
+    ]
+)
 """Types whose constants decide nothing but their value, written without pg_catalog."""
 _WIDENING = {
     "pg_catalog.int2": frozenset({"int4", "int8", "numeric", "float8", "float4"}),
@@ -28,7 +44,7 @@ _WIDENING = {
 _FLOATS = frozenset({"pg_catalog.float4", "pg_catalog.float8"})
 _SMALL_INTERVAL = re.compile(
     r"\s*-?\d{1,4}\s*(sec|second|min|minute|hour|day|week|mon|month)s?\s*|\s*-?\d{1,3}\s*years?\s*",
-    re.I,
+    re.IGNORECASE,
 )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import copying, sources, temporary
 from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.calls import check_search_path
 from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.scopes import Level
+from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.settings import settings_allowed
 from sluice_proxy.facts.tree import Node, unwrap
 from sluice_proxy.facts.types import check_type
@@ -165,15 +166,39 @@ def _explain(a: Analysis, body: Node) -> SessionEffects | None:
     inner(a, body["query"])
     a.kind = "explain"
     a.actions.add("explain")
-    if a.enforcing and any(source.governed for source in a.sources):
+    if a.enforcing and any(_over_governed(a, source.relation, set()) for source in a.sources):
         raise _explained()
     if a.enforcing and any(use.governed for use in a.uses.values()):
         raise _explained()
     return None
 
 
+def _over_governed(a: Analysis, relation: Relation | None, seen: set[int]) -> bool:
+    """Say whether a plan of the relation would show a governed one, through views and children."""
+    if relation is None or relation.oid in seen or a.context.catalog is None:
+        return False
+    seen.add(relation.oid)
+    if relation.oid in a.governed and relation.schema not in ("pg_catalog", "information_schema"):
+        return True
+    below = (*relation.children, *(relation.view.relations if relation.view else ()))
+    return any(_over_governed(a, a.context.catalog.by_oid.get(oid), seen) for oid in below)
+
+
 _EXPLAIN = frozenset(
-    "analyze verbose costs settings buffers wal timing summary format generic_plan memory serialize".split()
+    [
+        "analyze",
+        "verbose",
+        "costs",
+        "settings",
+        "buffers",
+        "wal",
+        "timing",
+        "summary",
+        "format",
+        "generic_plan",
+        "memory",
+        "serialize",
+    ]
 )
 
 
@@ -229,7 +254,7 @@ def _lock(a: Analysis, body: Node) -> SessionEffects | None:
     return None
 
 
-def named(a: Analysis, relation: Node, *, written: bool) -> sources.Source:
+def named(a: Analysis, relation: Node, *, written: bool) -> Source:
     """Resolve and qualify a relation that a utility statement names."""
     a.visit(relation)
     resolved = sources.lookup(a, relation)

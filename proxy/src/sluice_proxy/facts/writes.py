@@ -10,11 +10,12 @@ from sluice_proxy.facts.columns import check_field
 from sluice_proxy.facts.expressions import every, expression, free_literals
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.predicates import clause, clause_end, condition
+from sluice_proxy.facts.projection import filter_sql, pin
 from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.returning import returning
 from sluice_proxy.facts.scopes import Level, Query, Source
-from sluice_proxy.facts.select import figured, with_clause
+from sluice_proxy.facts.select import with_clause
 from sluice_proxy.facts.tree import Node, dictionaries, first_offset, strings, unwrap
-from sluice_proxy.masks import mask_sql
 
 OUTSIDE_FILTER = "sluice: row outside the row filter"
 _ACTIONS = {
@@ -66,7 +67,7 @@ def _target(a: Analysis, body: Node, level: Level) -> Source:
         if (
             source.relation is not None
             and source.relation.has_rules
-            and source.relation.kind not in ("v",)
+            and source.relation.kind != "v"
         ):
             raise refused(
                 f'permission denied for table "{resolved.name}"', detail="It has rewrite rules."
@@ -99,7 +100,10 @@ def _row_values(a: Analysis, source: Source, names: set[str]) -> None:
     """Note the oracle of changing a column that is checked together with a hidden one of the same row."""
     if source.governed is None or source.relation is None:
         return
-    hidden = _hidden(source)
+    # A generated column is in its own coupling: it is computed from the others, not read.
+    hidden = _hidden(source) - {
+        column.name for column in source.relation.columns if column.generated
+    }
     for coupling in source.relation.couplings:
         if (
             coupling.kind == "row_value"
@@ -125,30 +129,26 @@ def _insert(a: Analysis, body: Node, level: Level, result: Query) -> None:
     note_written(a, target, set(columns))
     if "selectStmt" in body:
         _, select = unwrap(body["selectStmt"])
-        _insert_source(a, select, level, target, columns, result.end)
-    elif a.enforcing and target.governed and target.governed.filters:
-        pass  # DEFAULT VALUES: the owner's defaults decide, not the session.
+        _insert_source(a, select, level, target, columns)
     level.sources.append(target)
     if "onConflictClause" in body:
         _on_conflict(a, body["onConflictClause"], level, target, result.end)
-    _returning(a, body, level, target, result)
+    returning(a, body, level, target, result)
 
 
 def _insert_source(
-    a: Analysis, select: Node, level: Level, target: Source, columns: list[str], end: int
+    a: Analysis, select: Node, level: Level, target: Source, columns: list[str]
 ) -> None:
     governed = target.governed
     watched = governed.filter_columns if governed is not None else frozenset[str]()
     for row in select.get("valuesLists", ()):
         for item in unwrap(row)[1].get("items", ()):
             free_literals(a, item)
-    before = len(a.wraps)
     a.query(a, select, Level(level.parent, ctes=level.ctes), end=-1, role="subquery")
-    del before, end
     supplied = [name for name in columns if name in watched]
     if not a.enforcing or not supplied or governed is None or not governed.filters:
         return
-    if "valuesLists" not in select or set(supplied) != watched:
+    if "valuesLists" not in select or frozenset(supplied) != watched:
         raise _outside(target)
     for row in select["valuesLists"]:
         items = unwrap(row)[1].get("items", [])
@@ -176,7 +176,7 @@ def checked_value(a: Analysis, target: Source, name: str, node: Node) -> None:
         kind, inner = unwrap(inner["arg"])
     if kind not in ("A_Const", "ParamRef") or governed is None or relation is None:
         raise _outside(target)
-    if governed.filter_columns != {name}:
+    if governed.filter_columns != frozenset({name}):
         raise _outside(target)
     column = relation.column(name)
     offset = first_offset(node)
@@ -188,7 +188,7 @@ def checked_value(a: Analysis, target: Source, name: str, node: Node) -> None:
     end = clause_end(a, start)
     raw = a.tokens.text[a.tokens.items[start].start : a.tokens.items[end - 1].end].decode()
     value = f"(\n{raw}\n)::{column.type.base_sql}"
-    checks = " AND ".join(sources.filter_sql(parts, {name: value}) for parts in governed.filters)
+    checks = " AND ".join(filter_sql(parts, {name: value}) for parts in governed.filters)
     # The value is part of the text that fails, so that nothing of it is computed before the check.
     failing = f"(pg_catalog.concat('{OUTSIDE_FILTER}', pg_catalog.left({value}::pg_catalog.text, 0)))::pg_catalog.bool"
     a.replace(start, end, f"CASE WHEN {checks} THEN {value} WHEN {failing} THEN NULL END")
@@ -308,7 +308,7 @@ def _update(a: Analysis, body: Node, level: Level, result: Query) -> None:
     sources.name_apart(level)
     _assignments(a, body["targetList"], level, target)
     _where(a, body, level, target, result)
-    _returning(a, body, level, target, result)
+    returning(a, body, level, target, result)
 
 
 def _delete(a: Analysis, body: Node, level: Level, result: Query) -> None:
@@ -317,7 +317,7 @@ def _delete(a: Analysis, body: Node, level: Level, result: Query) -> None:
         sources.from_item(a, item, level)
     sources.name_apart(level)
     _where(a, body, level, target, result)
-    _returning(a, body, level, target, result)
+    returning(a, body, level, target, result)
 
 
 def _where(a: Analysis, body: Node, level: Level, target: Source, result: Query) -> None:
@@ -337,8 +337,8 @@ def _filtered(a: Analysis, node: Node | None, target: Source, start: int, end: i
     governed = target.governed
     if not a.enforcing or governed is None:
         return
-    added = [sources.filter_sql(parts, _references(target)) for parts in governed.filters]
-    added += sources.pin(target)
+    added = [filter_sql(parts, _references(target)) for parts in governed.filters]
+    added += pin(target)
     if not added:
         return
     text = " AND ".join(added)
@@ -370,78 +370,6 @@ def _before_returning(a: Analysis, start: int, end: int) -> int:
     return end
 
 
-def _returning(a: Analysis, body: Node, level: Level, target: Source, result: Query) -> None:
-    clause_body = body.get("returningClause")
-    if clause_body is None:
-        return
-    if clause_body.get("options"):
-        raise not_understood("RETURNING WITH (OLD AS …, NEW AS …)")
-    if target.use is not None:
-        target.use.read = True
-    names: list[str] = []
-    a.returning = True
-    for item in clause_body["exprs"]:
-        _, returned = unwrap(item)
-        a.visit(returned)
-        kind, inner = unwrap(returned["val"])
-        if kind == "ColumnRef" and "A_Star" in inner["fields"][-1]:
-            _returned_star(a, inner, level, target, names)
-            continue
-        a.bare_call = id(inner) if "name" not in returned else None
-        if kind not in ("ColumnRef", "FuncCall"):
-            a.bare_call = None
-        trait = expression(a, returned["val"], level)
-        name = str(returned.get("name") or figured(returned["val"])[0] or "?column?")
-        if trait.leaky:
-            result.leaky_columns.add(name)
-        names.append(name)
-    a.returning = False
-    a.bare_call = None
-    result.columns = tuple(names)
-
-
-def _returned_star(
-    a: Analysis, inner: Node, level: Level, target: Source, names: list[str]
-) -> None:
-    qualifier = strings(inner["fields"][:-1])
-    mine = not qualifier or level.named(qualifier[-1]) is target
-    governed, relation = target.governed, target.relation
-    if not (
-        mine and a.enforcing and governed is not None and governed.masks and relation is not None
-    ):
-        expression(a, {"ColumnRef": inner}, level)
-        names.extend(target.columns or ())
-        return
-    if a.context.catalog is None:
-        raise not_understood("RETURNING * without a catalog")
-    a.visit(inner)
-    items: list[str] = []
-    for column in relation.columns:
-        reference = f"{quoted(target.refname)}.{quoted(column.name)}"
-        mask = governed.masks.get(column.name)
-        value = reference
-        if mask is not None:
-            value = mask_sql(
-                mask,
-                column,
-                reference,
-                a.context.catalog,
-                references=lambda other: f"{quoted(target.refname)}.{quoted(other)}",
-            )
-        items.append(f"{value} AS {quoted(column.name)}" if mask else reference)
-        names.append(column.name)
-    if target.use is not None:
-        target.use.reads.update(column.name for column in relation.columns)
-    if not qualifier:
-        for source in level.sources:
-            if source is not target:
-                source.everything = True
-                items.append(f"{quoted(source.refname)}.*")
-    start = a.tokens.at(inner["location"])
-    end = start + 1 if not qualifier else a.tokens.dotted_end(start, len(qualifier) + 1)
-    a.replace(start, end, ", ".join(items))
-
-
 def _merge(a: Analysis, body: Node, level: Level, result: Query) -> None:
     target = _target(a, body, level)
     if a.enforcing and target.governed is not None:
@@ -456,9 +384,9 @@ def _merge(a: Analysis, body: Node, level: Level, result: Query) -> None:
     for item in body.get("mergeWhenClauses", ()):
         _, when = unwrap(item)
         a.visit(when)
-        if "condition" in when and expression(a, when["condition"], level).leaky and a.enforcing:
-            if any(source.filtered for source in level.sources):
-                raise not_understood("a MERGE condition over rows that a policy filters")
+        filtered = a.enforcing and any(source.filtered for source in level.sources)
+        if "condition" in when and expression(a, when["condition"], level).leaky and filtered:
+            raise not_understood("a MERGE condition over rows that a policy filters")
         for part in when.get("targetList", ()):
             _, assigned = unwrap(part)
             a.visit(assigned)
@@ -468,4 +396,4 @@ def _merge(a: Analysis, body: Node, level: Level, result: Query) -> None:
         every(a, when.get("values"), level)
     note_written(a, target, names)
     if "returningClause" in body:
-        _returning(a, body, level, target, result)
+        returning(a, body, level, target, result)

@@ -11,7 +11,6 @@ from sluice_proxy.facts.model import SessionEffects, StatementFacts
 from sluice_proxy.plan.audit import fragment
 from sluice_proxy.reports import ErrorReport, SqlState
 
-
 N = TypeVar("N", int, float)
 
 
