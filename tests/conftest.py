@@ -20,6 +20,11 @@ from sluice_dev.postgres import Server, find, installations
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--update-golden``: what the code does now is written into the golden files instead of compared."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden")
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """A throwaway server: ``.admin_dsn``, ``.dsn(user=, password=, dbname=)``, ``.host``, ``.port`` …"""

@@ -63,6 +63,9 @@ class Analysis:
     free: set[int] = field(default_factory=set[int])
     wraps: list[Wrap] = field(default_factory=list[Wrap])
     fences: list[Query] = field(default_factory=list[Query])
+    """Sub-selects that need a fence whatever else is found."""
+    fenced: list[Query] = field(default_factory=list[Query])
+    """Sub-selects that got one: OFFSET 0 behind everything else that is put in at their end."""
     seen: set[int] = field(default_factory=set[int])
     write_oracles: set[str] = field(default_factory=set[str])
     kind: str = ""

@@ -23,6 +23,8 @@ def settle(a: Analysis) -> None:
         ]
         if conditions:
             a.around(wrap.start, wrap.end, f"CASE WHEN {' AND '.join(conditions)} THEN (", ") END")
+    for query in a.fenced:
+        a.append(query.end, " OFFSET 0")
     for start, end, added in a.wrapping:
         a.around(start, end, "(", f"\n{added}")
 

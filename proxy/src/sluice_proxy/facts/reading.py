@@ -22,6 +22,7 @@ from sluice_proxy.reports import ClientError
 
 _DEPTH_MAX = 12000
 """Python frames: about 2,500 levels of nested expressions, more than PostgreSQL's own stack takes by default."""
+sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH_MAX))
 
 _KINDS = {
     "SelectStmt": "select",
@@ -55,8 +56,6 @@ def read_facts(text: bytes, context: SessionContext, *, simple: bool) -> tuple[S
 
 
 def _closed(text: bytes, context: SessionContext, *, simple: bool) -> tuple[StatementFacts, ...]:
-    if sys.getrecursionlimit() < _DEPTH_MAX:
-        sys.setrecursionlimit(_DEPTH_MAX)
     tokens = Tokens(text)
     statements = parse(text)
     if len(statements) > 1 and not simple:

@@ -105,7 +105,10 @@ class Query:
             return False
         if any(arm.filtered for arm in self.arms):
             return True
-        return self.level is not None and any(source.filtered for source in self.level.sources)
+        if self.level is None:
+            return False
+        # A LATERAL sub-select is flattened into the level whose rows it reads.
+        return any(source.filtered for source in (*self.level.sources, *self.level.outer))
 
 
 @dataclass(frozen=True, slots=True)

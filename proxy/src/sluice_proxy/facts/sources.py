@@ -355,4 +355,4 @@ def fence(a: Analysis, query: Query) -> None:
     if query.end < 0:
         raise not_understood("a sub-select without an alias over rows that a policy filters")
     query.fenced = True
-    a.append(query.end, " OFFSET 0")
+    a.fenced.append(query)
