@@ -100,6 +100,7 @@ CREATE VIEW pg_temp.v AS SELECT * FROM users
 CREATE TEMP TABLE users (id int, email text); SELECT email FROM users; DROP TABLE users; SELECT email FROM users
 SELECT id FROM (SELECT id, 1 / (id - 105) AS k FROM users) x WHERE k < 5 FOR UPDATE
 SELECT tableoid::regclass, xmin IS NULL, email FROM people
+SELECT set_config(name, 'old', false) FROM pg_settings WHERE name = 'search_path'
 LISTEN secrets
 LOCK TABLE users
 """

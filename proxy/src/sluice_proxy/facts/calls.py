@@ -11,7 +11,7 @@ from sluice_proxy.facts.analysis import Analysis, constant_string, denied_functi
 from sluice_proxy.facts.naming import literal, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level
-from sluice_proxy.facts.settings import free_valued, settings_allowed
+from sluice_proxy.facts.settings import free_valued, free_valued_names, settings_allowed
 from sluice_proxy.facts.traits import CONSTANT, Trait, joined, leaking
 from sluice_proxy.facts.tree import Node, strings, unwrap
 
@@ -219,11 +219,8 @@ def _size(a: Analysis, body: Node, name: str) -> None:
             " END" + _kept_name(a, body, name),
         )
         return
-    opening = a.tokens.dotted_end(start, len(body["funcname"]))
-    stop = opening + 1
-    while stop < end - 1 and a.tokens.raw(stop) != b",":
-        stop = a.tokens.close(stop) + 1 if a.tokens.raw(stop) in (b"(", b"[") else stop + 1
-    if stop == opening + 1:
+    first, stop = _first_argument(a, body)
+    if stop == first:
         return
     oids = sorted(
         oid
@@ -240,7 +237,7 @@ def _size(a: Analysis, body: Node, name: str) -> None:
         f" AND t.oid {eq} ANY ({listed}))"
     )
     a.around(
-        opening + 1,
+        first,
         stop,
         f"(SELECT CASE WHEN {hidden} THEN NULL::pg_catalog.regclass ELSE z.o END FROM (SELECT (",
         ")::pg_catalog.regclass AS o) z)",
@@ -291,7 +288,16 @@ def _setting(a: Analysis, body: Node, name: str, level: Level) -> None:
     args = body.get("args", [])
     setting = constant_string(args[0]) if args else None
     if setting is None and name == "current_setting" and len(args) == 1:
-        _named_later(a, body)
+        _named_later(a, body, "pg_catalog.strpos(z.n, '.') OPERATOR(pg_catalog.=) 0")
+        return
+    if (
+        setting is None
+        and name == "set_config"
+        and len(args) == 3
+        and constant_string(args[1]) is not None
+    ):
+        listed = ",".join(literal(item) for item in free_valued_names())
+        _named_later(a, body, f"pg_catalog.lower(z.n) OPERATOR(pg_catalog.=) ANY (ARRAY[{listed}])")
         return
     if setting is None:
         raise refused(
@@ -342,16 +348,25 @@ def _parameter(node: Node) -> bool:
     return "ParamRef" in node
 
 
-def _named_later(a: Analysis, body: Node) -> None:
-    """A setting that a column names: custom ones, which may hold keys, read as NULL."""
-    start, end = _extent(a, body)
-    opening = a.tokens.dotted_end(start, len(body["funcname"]))
+def _named_later(a: Analysis, body: Node, condition: str) -> None:
+    """Let a setting that a column names become NULL where the condition on ``z.n`` does not hold."""
+    start, stop = _first_argument(a, body)
     a.around(
-        opening + 1,
-        end - 1,
-        "(SELECT CASE WHEN pg_catalog.strpos(z.n, '.') OPERATOR(pg_catalog.=) 0 THEN z.n END FROM (SELECT (",
+        start,
+        stop,
+        f"(SELECT CASE WHEN {condition} THEN z.n END FROM (SELECT (",
         ")::pg_catalog.text AS n) z)",
     )
+
+
+def _first_argument(a: Analysis, body: Node) -> tuple[int, int]:
+    """Return the tokens of a call's first argument; an empty range when it has none."""
+    start, end = _extent(a, body)
+    first = a.tokens.dotted_end(start, len(body["funcname"])) + 1
+    stop = first
+    while stop < end - 1 and a.tokens.raw(stop) != b",":
+        stop = a.tokens.close(stop) + 1 if a.tokens.raw(stop) in (b"(", b"[") else stop + 1
+    return first, stop
 
 
 def check_search_path(schemas: list[str]) -> None:

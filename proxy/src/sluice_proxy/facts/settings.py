@@ -87,6 +87,7 @@ _HARMLESS = frozenset(
         "vacuum_cost_delay",
         "quote_all_identifiers",
         "array_nulls",
+        "restrict_nonsystem_relation_kind",
         "row_security",
         "check_function_bodies",
     ]
@@ -100,6 +101,11 @@ _ONLY: dict[str, frozenset[str]] = {
     "default_tablespace": frozenset({""}),
     "xmlbinary": frozenset({"base64", "hex"}),
 }
+
+
+def free_valued_names() -> list[str]:
+    """Return the settings that may have any value, sorted."""
+    return sorted(_HARMLESS - _ONLY.keys())
 
 
 def free_valued(name: str) -> bool:
