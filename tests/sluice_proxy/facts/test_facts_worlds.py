@@ -73,6 +73,12 @@ UPDATE users SET note = 'x' RETURNING *
 UPDATE users SET note = 'x' RETURNING (SELECT email), lower(users.email), pay + 1
 UPDATE users SET note = 'x' RETURNING (SELECT email FROM unnest(ARRAY[1]) z)
 UPDATE users SET note = 'x' RETURNING users
+UPDATE users SET note = 'x' RETURNING old.email
+UPDATE users SET note = 'x' RETURNING new.*
+UPDATE users SET note = 'x' RETURNING old
+UPDATE users SET note = 'x' RETURNING to_jsonb(new), (SELECT old.email)
+DELETE FROM users RETURNING old.*
+INSERT INTO users (id, name) VALUES (1, 'q') ON CONFLICT (id) DO UPDATE SET note = 'x' RETURNING old.email
 UPDATE orders SET memo = u.email FROM users u WHERE u.id = orders.user_id RETURNING orders.memo
 UPDATE users SET tenant = 2 WHERE id = 3
 INSERT INTO users (id, tenant, name) VALUES (500, 2, 'q')

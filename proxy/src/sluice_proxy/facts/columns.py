@@ -31,10 +31,10 @@ def column(a: Analysis, body: Node, level: Level) -> Trait:
     if star and not names:
         return everything(a, level)
     if star:
-        return _whole(a, _qualified(a, body, names, level, star=True), level)
+        return _whole(a, _qualified(a, body, names, level), level)
     if len(names) == 1:
         return _bare(a, body, names[0], level)
-    source = _qualified(a, body, names[:-1], level, star=False)
+    source = _qualified(a, body, names[:-1], level)
     if source is None:
         return Trait(refs=_all_sources(level), leaks=_all_sources(level), columns=True)
     return _of_source(a, body, source, names[-1], level)
@@ -73,12 +73,10 @@ def _all_sources(level: Level) -> frozenset[Source]:
     return frozenset(source for each in level.chain() for source in each.sources)
 
 
-def _qualified(
-    a: Analysis, body: Node, names: list[str], level: Level, *, star: bool
-) -> Source | None:
+def _qualified(a: Analysis, body: Node, names: list[str], level: Level) -> Source | None:
     """Return the FROM item behind the qualifier, and drop a schema that the splice has taken away."""
     if len(names) == 1:
-        return level.named(names[0])
+        return level.named(names[0]) or _nowhere(names[0], level)
     if len(names) == 3 and a.context.catalog is not None and names[0] != a.context.catalog.database:
         raise not_understood("a column of another database")
     schema, table = names[-2], names[-1]
@@ -93,8 +91,15 @@ def _qualified(
         index = a.tokens.at(body["location"])
         end = a.tokens.dotted_end(index, len(names))
         a.replace(index, end, quoted(source.refname))
-    del star
+    if source is None:
+        _nowhere(table, level)
     return source
+
+
+def _nowhere(name: str, level: Level) -> None:
+    """Refuse an unknown qualifier beside a governed target: RETURNING old.c and new.c would read its raw row."""
+    if any(source.target and source.governed for source in _all_sources(level)):
+        raise not_understood(f'the qualifier "{name}", which names no table of the statement')
 
 
 def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
