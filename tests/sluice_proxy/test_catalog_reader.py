@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import psycopg
 import pytest
+
 from sluice_dev.postgres import Server
 from sluice_proxy.catalog.dsn import connect_arguments
 from sluice_proxy.catalog.model import Catalog, Coupling, Relation
@@ -21,7 +22,8 @@ CREATE DOMAIN app.code_t AS varchar(8) CHECK (VALUE <> '');
 CREATE DOMAIN app.code2_t AS app.code_t NOT NULL;
 CREATE TYPE app.pair AS (a text, b app.code_t);
 CREATE TABLE app.users (
-  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, gone int, tenant int NOT NULL, email varchar(80) NOT NULL UNIQUE,
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, gone int, tenant int NOT NULL,
+  email varchar(80) NOT NULL UNIQUE,
   code app.code2_t, mood app.mood, pay numeric(12,2), bonus numeric CHECK (bonus <= pay), pairs app.pair[], one app.pair,
   price interval day to second(3), at timestamptz(3), "Odd ""name" text COLLATE "C", doc json,
   low text GENERATED ALWAYS AS (lower(email)) STORED);
@@ -47,7 +49,8 @@ CREATE VIEW app.v_distinct AS SELECT DISTINCT id, mood FROM app.users;
 CREATE VIEW app.v_union AS SELECT email AS x FROM app.users UNION ALL SELECT user_email FROM app.logins;
 CREATE VIEW app.v_cte AS WITH t(a, b) AS (SELECT id, email FROM app.users) SELECT t.b, t.a FROM t;
 CREATE VIEW app.v_sub AS SELECT s.z FROM (SELECT email AS z FROM app.users) s;
-CREATE VIEW app.v_scalar AS SELECT n, (SELECT u.pay FROM app.users u WHERE u.email = l.user_email) AS pay FROM app.logins l;
+CREATE VIEW app.v_scalar AS SELECT n,
+  (SELECT u.pay FROM app.users u WHERE u.email = l.user_email) AS pay FROM app.logins l;
 CREATE VIEW app.v_whole AS SELECT u.id, u AS everything FROM app.users u;
 CREATE VIEW app.v_call AS SELECT app.add(pay) AS more, email FROM app.users;
 CREATE VIEW app.v_operator AS SELECT pay OPERATOR(app.<<>>) 1 AS more FROM app.users;
@@ -345,13 +348,13 @@ def test_dsn_of_both_forms_is_understood() -> None:
         "database": "d",
     }
     for bad in ("", "nonsense", "host=h bogus=1", "host=h 'x"):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             connect_arguments(bad)
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - the watch has no event to wait for
             await asyncio.sleep(0.01)
 
 

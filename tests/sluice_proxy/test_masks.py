@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+
 from sluice_crds.masks import KINDS
 from sluice_crds.masks import strictness as published_strictness
 from sluice_proxy.catalog.model import Catalog, Column
@@ -29,16 +30,47 @@ KINDS_TRIED = (
 )
 
 EXTREMES: dict[str, list[str]] = {
-    "text": ["", "a", "@", "a@", "@b", "ann@x.com", "nosign", "a@secret@x.com", "é" * 40, "1234567"],
+    "text": [
+        "",
+        "a",
+        "@",
+        "a@",
+        "@b",
+        "ann@x.com",
+        "nosign",
+        "a@secret@x.com",
+        "é" * 40,
+        "1234567",
+    ],
     "varchar(5)": ["", "ann@x", "12345"],
     "char(6)": ["", "ab@c.d", "123456"],
     "varchar": ["canary@leak.example"],
     "name": ["abc"],
     '"char"': ["x"],
-    "date": ["-infinity", "infinity", "4713-11-24 BC", "4712-12-31 BC", "0001-01-01", "5874897-12-31", "2024-02-29"],
-    "timestamp": ["-infinity", "infinity", "4713-11-24 00:00 BC", "294276-12-31 23:59:59", "2023-06-01"],
+    "date": [
+        "-infinity",
+        "infinity",
+        "4713-11-24 BC",
+        "4712-12-31 BC",
+        "0001-01-01",
+        "5874897-12-31",
+        "2024-02-29",
+    ],
+    "timestamp": [
+        "-infinity",
+        "infinity",
+        "4713-11-24 00:00 BC",
+        "294276-12-31 23:59:59",
+        "2023-06-01",
+    ],
     "timestamp(3)": ["2023-06-01 12:34:56.789"],
-    "timestamptz": ["-infinity", "infinity", "4713-11-24 00:00+00 BC", "294276-12-31 23:59:59+00", "2023-06-01+00"],
+    "timestamptz": [
+        "-infinity",
+        "infinity",
+        "4713-11-24 00:00+00 BC",
+        "294276-12-31 23:59:59+00",
+        "2023-06-01+00",
+    ],
     "timestamptz(0)": ["2023-12-29 13:27:45+00"],
     "time(2)": ["24:00:00"],
     "timetz": ["00:00:00+15:59"],
@@ -51,7 +83,14 @@ EXTREMES: dict[str, list[str]] = {
     "numeric(40,3)": ["NaN", "-" + "9" * 37 + ".999"],
     "numeric(3,-2)": ["99900", "-99900"],
     "float4": ["NaN", "Infinity", "-Infinity", "3.4e38", "1e-45"],
-    "float8": ["NaN", "Infinity", "-Infinity", "1.7976931348623157e308", "-1.7976931348623157e308", "5e-324"],
+    "float8": [
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "1.7976931348623157e308",
+        "-1.7976931348623157e308",
+        "5e-324",
+    ],
     "money": ["-92233720368547758.08"],
     "bool": ["t"],
     "uuid": ["c0ffee00-7f3a-4bad-8bad-0123456789ab"],
@@ -186,7 +225,8 @@ async def test_masks_keep_type_typmod_and_collation(dsn: str) -> None:
             for text in (
                 f"SELECT {raw} FROM {table}",
                 _masked(table, column, mask, catalog).replace(
-                    " AS v", f"::{column.type.base_sql} AS v" if domain and mask.kind == "none" else " AS v"
+                    " AS v",
+                    f"::{column.type.base_sql} AS v" if domain and mask.kind == "none" else " AS v",
                 ),
             ):
                 await connection.execute(f"CREATE TEMP VIEW shape AS {text}")
@@ -266,7 +306,9 @@ async def test_not_null_columns_are_never_masked_with_null(dsn: str) -> None:
         for table, column, mask in _cases(catalog):
             if column.not_null:
                 text = _masked(table, column, mask, catalog)
-                missing = await connection.fetchval(f"SELECT count(*) FROM ({text}) q WHERE num_nulls(v) = 1")
+                missing = await connection.fetchval(
+                    f"SELECT count(*) FROM ({text}) q WHERE num_nulls(v) = 1"
+                )
                 assert missing == 0, (column.type.base_sql, mask)
     finally:
         await connection.close()
@@ -275,8 +317,19 @@ async def test_not_null_columns_are_never_masked_with_null(dsn: str) -> None:
 async def test_text_masks_show_what_they_say_and_no_more(dsn: str) -> None:
     catalog = await _catalog(dsn)
     connection = await _connect(dsn)
-    column = catalog.by_oid[next(r.oid for r in catalog.by_oid.values() if r.name == "t0n")].columns[0]
-    values = ["ann@x.com", "a@x.com", "nosign", "a@@x", "pw@secret@x.com", "1234567", "12345678", None]
+    column = catalog.by_oid[
+        next(r.oid for r in catalog.by_oid.values() if r.name == "t0n")
+    ].columns[0]
+    values = [
+        "ann@x.com",
+        "a@x.com",
+        "nosign",
+        "a@@x",
+        "pw@secret@x.com",
+        "1234567",
+        "12345678",
+        None,
+    ]
     expected = {
         "email": ["a***@x.com", "***", "***", "***", "p***@x.com", "***", "***", None],
         "last": ["***.com", "***", "***", "***", "***.com", "***", "***5678", None],
@@ -285,7 +338,8 @@ async def test_text_masks_show_what_they_say_and_no_more(dsn: str) -> None:
         for kind, wanted in expected.items():
             sql = mask_sql(Mask(kind, count=4), column, "s.c1", catalog)
             rows = await connection.fetch(
-                f"SELECT {sql} AS v FROM unnest($1::text[]) WITH ORDINALITY s(c1, n) ORDER BY n", values
+                f"SELECT {sql} AS v FROM unnest($1::text[]) WITH ORDINALITY s(c1, n) ORDER BY n",
+                values,
             )
             assert [row["v"] for row in rows] == wanted
     finally:
@@ -312,7 +366,9 @@ async def test_hash_without_the_owners_function_is_redacted(dsn: str) -> None:
     from dataclasses import replace  # noqa: PLC0415
 
     catalog = await _catalog(dsn)
-    column = catalog.by_oid[next(r.oid for r in catalog.by_oid.values() if r.name == "t0n")].columns[0]
+    column = catalog.by_oid[
+        next(r.oid for r in catalog.by_oid.values() if r.name == "t0n")
+    ].columns[0]
     bare = replace(catalog, hash_function=None)
     assert mask_sql(Mask("hash"), column, "s.c1", bare) == "'***'::pg_catalog.text"
 
@@ -327,7 +383,10 @@ def test_order_of_masks_is_the_published_one() -> None:
     ]
     for a, b in itertools.combinations(masks, 2):
         ours = strictness(a) < strictness(b)
-        assert ours == (published_strictness(_contract(a)) < published_strictness(_contract(b))), (a, b)
+        assert ours == (published_strictness(_contract(a)) < published_strictness(_contract(b))), (
+            a,
+            b,
+        )
     assert strictest(masks).kind == "null"
 
 

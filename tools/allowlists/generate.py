@@ -17,6 +17,7 @@ from typing import Any
 
 import asyncpg
 import review
+
 from sluice_proxy.catalog.dsn import connect_arguments
 
 _TARGET = Path(__file__).parents[2] / "proxy/src/sluice_proxy/allowlists"

@@ -59,7 +59,7 @@ class AllowList:
     operators: frozenset[str]
     """All operators of pg_catalog."""
     total_operators: frozenset[str]
-    """Those that never raise over columns of built-in types, constants and parameters (SQL.md §1)."""
+    """Those that never raise over columns of built-in types with ``has_equality``, constants and parameters."""
     types: frozenset[str]
     """Base, range and multirange types of pg_catalog that are no arrays."""
     relations: frozenset[str]
