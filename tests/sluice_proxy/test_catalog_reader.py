@@ -24,7 +24,8 @@ CREATE TYPE app.pair AS (a text, b app.code_t);
 CREATE TABLE app.users (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, gone int, tenant int NOT NULL,
   email varchar(80) NOT NULL UNIQUE,
-  code app.code2_t, mood app.mood, pay numeric(12,2), bonus numeric CHECK (bonus <= pay), pairs app.pair[], one app.pair,
+  code app.code2_t, mood app.mood,
+  pay numeric(12,2), bonus numeric CHECK (bonus <= pay), pairs app.pair[], one app.pair,
   price interval day to second(3), at timestamptz(3), "Odd ""name" text COLLATE "C", doc json,
   low text GENERATED ALWAYS AS (lower(email)) STORED);
 ALTER TABLE app.users DROP COLUMN gone;
