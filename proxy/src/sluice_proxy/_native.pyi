@@ -161,6 +161,12 @@ class PlannedStatement:
         """
     tokens: tuple[int, int]
     audit: bytes
+    edits: list[Edit]
+    denial: Denial | None
+    effects: Effects | None
+    notices: list[ErrorFields]
+    rows_max: int | None
+    seconds_max: float | None
     governed: bool
 
 @final
@@ -188,6 +194,8 @@ class Plan:
     statements: list[PlannedStatement]
     cache: str
     bound: tuple[int, ...]
+    valid_until_ns: int | None
+    revision: str
 
 @final
 class SessionOpenRequest:
@@ -283,6 +291,8 @@ class SessionState:
             close_after_s: Seconds until a running statement is cancelled as well.
             observe: Nothing is denied or changed, whatever plans say.
         """
+    context: int
+    level: int
 
 @final
 class PlanRequest:
@@ -320,8 +330,8 @@ class SpoolStatus:
 class DataPlane:
     """Listeners, sessions, plan cache and audit spool, on a thread of their own."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         spool_directory: str,
         spool_bytes_max: int = 1 << 30,
@@ -334,7 +344,7 @@ class DataPlane:
         connect_timeout_s: float = 10.0,
         startup_timeout_s: float = 60.0,
         brain_timeout_s: float = 30.0,
-    ) -> None:
+    ) -> DataPlane:
         """Open the spool and start the thread. No listener yet.
 
         Raises:

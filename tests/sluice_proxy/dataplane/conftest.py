@@ -138,8 +138,8 @@ class Brain:
         edits = self.edits(text)
         statements = []
         for start, end in split(text):
-            words = [text[token.start : token.end].decode() for token in tokens[start:end]]
-            error = self.deny(text[tokens[start].start : tokens[end - 1].end].decode())
+            words = [text[token.start : token.end].decode(errors="replace") for token in tokens[start:end]]
+            error = self.deny(text[tokens[start].start : tokens[end - 1].end].decode(errors="replace"))
             statements.append(
                 PlannedStatement(
                     tokens=(start, end),

@@ -90,21 +90,7 @@ impl Brain {
     /// What the client gets when the queue is full or no answer comes in time.
     pub async fn ask(&self, make: impl FnOnce(u64) -> Request) -> Result<Reply, ErrorFields> {
         let (sender, receiver) = oneshot::channel();
-        let mut waiting = lock(&self.waiting);
-        if waiting.answers.len() >= self.queue_max {
-            return Err(ErrorFields::error(
-                "57P03",
-                "too many statements wait for a policy decision",
-            )
-            .hint("Try again in a moment."));
-        }
-        let first = waiting.queue.is_empty();
-        waiting.last_id += 1;
-        let id = waiting.last_id;
-        waiting.answers.insert(id, sender);
-        waiting.queue.push_back(make(id));
-        drop(waiting);
-        self.ring(first);
+        let id = self.enter(make, sender)?;
         let _forget = Forget { brain: self, id };
         match tokio::time::timeout(self.timeout, receiver).await {
             Ok(Ok(reply)) => Ok(reply),
@@ -115,6 +101,28 @@ impl Brain {
             )
             .hint("Try again in a moment; the proxy's health page says what it waits for.")),
         }
+    }
+
+    /// Put a request into the queue; the number that its answer comes under.
+    fn enter(
+        &self,
+        make: impl FnOnce(u64) -> Request,
+        sender: oneshot::Sender<Reply>,
+    ) -> Result<u64, ErrorFields> {
+        let mut waiting = lock(&self.waiting);
+        if waiting.answers.len() >= self.queue_max {
+            let fields =
+                ErrorFields::error("57P03", "too many statements wait for a policy decision");
+            return Err(fields.hint("Try again in a moment."));
+        }
+        let first = waiting.queue.is_empty();
+        waiting.last_id += 1;
+        let id = waiting.last_id;
+        waiting.answers.insert(id, sender);
+        waiting.queue.push_back(make(id));
+        drop(waiting);
+        self.ring(first);
+        Ok(id)
     }
 
     fn ring(&self, first: bool) {

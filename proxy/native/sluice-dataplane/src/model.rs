@@ -8,7 +8,6 @@ pub use sluice_wire::splice::Edit;
 
 /// What a statement does to the state of its session.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools)] // The contract's own fields.
 pub struct Effects {
     /// Ask server and brain anew.
     pub refresh: bool,

@@ -255,7 +255,7 @@ async fn listen(
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
-                        accepted(&core, &name, Stream::Unix(stream), "unix".to_owned())
+                        accepted(&core, &name, Stream::Unix(stream), "unix".to_owned());
                     }
                     Err(_) => tokio::time::sleep(DRAIN_LOOK).await,
                 }

@@ -101,7 +101,7 @@ async fn refuse(outbox: &Outbox, fields: &ErrorFields) {
 async fn greet(core: &Core, inbox: &mut Inbox, outbox: &Outbox) -> Result<Greeting, End> {
     let (mut ssl_asked, mut gss_asked) = (false, false);
     loop {
-        if !inbox.need(8).await? {
+        if !inbox.need(4).await? {
             return Ok(Greeting::Done);
         }
         // A TLS hello reads as a length of more than 16 MiB: TLS without SSLRequest is not spoken here.
@@ -111,15 +111,15 @@ async fn greet(core: &Core, inbox: &mut Inbox, outbox: &Outbox) -> Result<Greeti
         }
         let mut packet = inbox.buffer.split_to(length);
         packet.advance(4);
-        let code = packet.get_u32();
-        match code {
+        let asked = packet.get_u32();
+        match asked {
             SSL_REQUEST if !ssl_asked => ssl_asked = true,
             GSSENC_REQUEST if !gss_asked => gss_asked = true,
             CANCEL_REQUEST => {
                 cancel(core, &packet).await;
                 return Ok(Greeting::Done);
             }
-            _ => return hello(code, &packet).map(Greeting::Hello),
+            _ => return hello(asked, &packet).map(Greeting::Hello),
         }
         outbox.buffer.borrow_mut().put_u8(b'N');
         outbox.flush().await?;

@@ -24,13 +24,12 @@ pub async fn connect(address: &str, name: &str, limit: Duration) -> Result<Strea
         Ok(Err(error)) => system_words(&error),
         Err(_) => "timeout expired".to_owned(),
     };
-    let server = match address.strip_prefix("unix:") {
-        Some(path) => format!("connection to server on socket \"{path}\" failed: {reached}"),
-        None => {
-            let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
-            let host = host.trim_matches(['[', ']']);
-            format!("connection to server at \"{host}\", port {port} failed: {reached}")
-        }
+    let server = if let Some(path) = address.strip_prefix("unix:") {
+        format!("connection to server on socket \"{path}\" failed: {reached}")
+    } else {
+        let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+        let host = host.trim_matches(['[', ']']);
+        format!("connection to server at \"{host}\", port {port} failed: {reached}")
     };
     let hint = format!(
         "The proxy reached for upstream \"{name}\". Is the server running there, and does it accept connections?"

@@ -101,7 +101,7 @@ impl Effects {
         *, refresh=false, prepare=None, execute=None, deallocate=None, deallocate_all=false, declare=None,
         fetch=None, close_cursor=None, close_all_cursors=false
     ))]
-    #[expect(clippy::too_many_arguments, clippy::fn_params_excessive_bools)] // The contract's fields.
+    #[expect(clippy::too_many_arguments)] // The contract's fields.
     const fn new(
         refresh: bool,
         prepare: Option<String>,
@@ -187,7 +187,7 @@ impl PlannedStatement {
     #[pyo3(signature = (
         *, tokens, audit, edits=None, denial=None, effects=None, notices=None, rows_max=None, seconds_max=None,
         governed=false, hidden_columns=Vec::new()
-    ))]
+    ), text_signature = "(*, tokens, audit, edits=None, denial=None, effects=None, notices=None, rows_max=None, seconds_max=None, governed=False, hidden_columns=())")]
     #[expect(clippy::too_many_arguments, clippy::needless_pass_by_value)] // The contract's fields; what PyO3 makes of lists.
     fn new(
         python: Python<'_>,
@@ -294,7 +294,7 @@ pub struct Plan(pub(crate) model::Plan);
 #[pymethods]
 impl Plan {
     #[new]
-    #[pyo3(signature = (*, statements, cache="none", bound=Vec::new(), valid_until_ns=None, revision=String::new()))]
+    #[pyo3(signature = (*, statements, cache="none", bound=Vec::new(), valid_until_ns=None, revision=String::new()), text_signature = "(*, statements, cache='none', bound=(), valid_until_ns=None, revision='')")]
     fn new(
         statements: Vec<PlannedStatement>,
         cache: &str,

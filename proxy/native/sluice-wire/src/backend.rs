@@ -1,7 +1,7 @@
 //! Messages of servers, read and written.
 
 use crate::error::FrameError;
-use crate::frame::{put_cstr, put_frame, take_cstr, take_i32, take_u16};
+use crate::frame::{put_cstr, put_frame, take_cstr, take_i32, take_u16, take_u32};
 use bytes::{BufMut, BytesMut};
 
 /// The mechanisms of an `AuthenticationSASL` (behind the code).
@@ -34,7 +34,7 @@ pub fn put_sasl(out: &mut BytesMut, mechanisms: &[&[u8]]) {
 ///
 /// `FrameError::Short` when the body is too short.
 pub fn key_data(mut body: &[u8]) -> Result<(u32, &[u8]), FrameError> {
-    let pid = take_i32(&mut body)?.cast_unsigned();
+    let pid = take_u32(&mut body)?;
     if body.len() < 4 {
         Err(FrameError::Short)
     } else {

@@ -86,6 +86,17 @@ pub fn take_i32(rest: &mut &[u8]) -> Result<i32, FrameError> {
     Ok(i32::from_be_bytes(*head))
 }
 
+/// Split a big-endian `u32` off the front.
+///
+/// # Errors
+///
+/// `FrameError::Short` when fewer than four bytes are there.
+pub fn take_u32(rest: &mut &[u8]) -> Result<u32, FrameError> {
+    let (head, tail) = rest.split_first_chunk::<4>().ok_or(FrameError::Short)?;
+    *rest = tail;
+    Ok(u32::from_be_bytes(*head))
+}
+
 /// Split a big-endian `u16` off the front.
 ///
 /// # Errors

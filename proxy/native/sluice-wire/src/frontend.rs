@@ -1,7 +1,7 @@
 //! Messages of clients, read and written.
 
 use crate::error::FrameError;
-use crate::frame::{put_cstr, put_frame, take_cstr, take_i32, take_u16};
+use crate::frame::{put_cstr, put_frame, take_cstr, take_i32, take_u16, take_u32};
 use bytes::{BufMut, BytesMut};
 
 /// Request code of an `SSLRequest`.
@@ -17,12 +17,15 @@ pub const SMALL_BYTES_MAX: usize = 10_000;
 /// PostgreSQL cuts identifiers here (`NAMEDATALEN - 1`).
 pub const NAME_BYTES_MAX: usize = 63;
 
+/// Name and value.
+pub type Parameter = (Vec<u8>, Vec<u8>);
+
 /// Read the parameters of a startup packet (behind the version).
 ///
 /// # Errors
 ///
 /// `FrameError::StartupLayout` when the list does not end in an empty name as its last byte.
-pub fn startup_parameters(mut body: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, FrameError> {
+pub fn startup_parameters(mut body: &[u8]) -> Result<Vec<Parameter>, FrameError> {
     let mut parameters = Vec::new();
     loop {
         let name = take_cstr(&mut body).map_err(|_| FrameError::StartupLayout)?;
@@ -97,7 +100,7 @@ pub fn parse(mut body: &[u8]) -> Result<Parse<'_>, FrameError> {
     let count = take_u16(&mut body)?;
     let mut types = Vec::with_capacity(usize::from(count).min(body.len() / 4));
     for _ in 0..count {
-        types.push(take_i32(&mut body)?.cast_unsigned());
+        types.push(take_u32(&mut body)?);
     }
     if body.is_empty() {
         Ok(Parse { name, text, types })

@@ -67,12 +67,23 @@ pub enum Undo {
     Portal(Vec<u8>, Option<Rc<Portal>>),
 }
 
+/// The state of an execution's `begin` record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// Not due.
+    NotYet,
+    /// Due, and the spool refused it: there will be no `end` either.
+    Refused,
+    /// Written.
+    Written(Event),
+}
+
 /// One execution: of a statement of a `Query`, or of a portal.
 pub struct Execution {
     /// Since when.
     pub started: Instant,
-    /// Its `begin` record, once that was due; `None` inside when the spool refused it.
-    pub begun: Option<Option<Event>>,
+    /// Whether its `begin` record is written.
+    pub begun: Begun,
     /// Rows seen, also those not forwarded.
     pub rows: u64,
     /// Bytes of the rows forwarded.
@@ -86,7 +97,7 @@ impl Execution {
     pub fn new() -> Self {
         Self {
             started: Instant::now(),
-            begun: None,
+            begun: Begun::NotYet,
             rows: 0,
             bytes: 0,
             over: None,

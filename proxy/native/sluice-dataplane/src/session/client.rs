@@ -254,14 +254,13 @@ impl Session {
             }
             bytes = inbox.buffer.len() + 1;
         };
-        let forward = match names {
-            Some((portal, statement)) => self.on_bind(&portal, &statement).await?,
-            None => {
-                if self.gate().await? {
-                    self.send_denied(Kind::Bind, Denied::plain(bad_format()));
-                }
-                false
+        let forward = if let Some((portal, statement)) = names {
+            self.on_bind(&portal, &statement).await?
+        } else {
+            if self.gate().await? {
+                self.send_denied(Kind::Bind, Denied::plain(bad_format()));
             }
+            false
         };
         self.stream(frame, inbox, forward).await
     }

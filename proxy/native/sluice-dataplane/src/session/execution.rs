@@ -1,6 +1,6 @@
 //! Executions: their records in the audit, their rows, their limits.
 
-use super::answers::{Answer, Execution, Kind, Origin, Run};
+use super::answers::{Answer, Begun, Execution, Kind, Origin, Run};
 use super::judge::spool_refusal;
 use super::replies::skip_swallowed;
 use super::work::Denied;
@@ -18,7 +18,7 @@ impl Session {
     /// The first byte of a result is about to be forwarded: record that, and say what policies in mode warn have to say.
     pub(super) fn begin(&self, run: &mut Run, out: &mut BytesMut) -> Result<(), End> {
         let execution = run.execution.get_or_insert_with(Execution::new);
-        if execution.begun.is_some() {
+        if execution.begun != Begun::NotYet {
             return Ok(());
         }
         let Some(statement) = run.work.statement(run.index) else {
@@ -32,10 +32,10 @@ impl Session {
             .audit
             .begin(self.number, &self.admission.audit, facts, "allow")
         {
-            Ok(event) => execution.begun = Some(Some(event)),
+            Ok(event) => execution.begun = Begun::Written(event),
             Err(reason) if statement.governed => return Err(End::fatal(spool_refusal(&reason))),
             // Ungoverned statements go on.
-            Err(_) => execution.begun = Some(None),
+            Err(_) => execution.begun = Begun::Refused,
         }
         count(&self.core.registry.counters.statements_total, 1);
         for notice in &statement.notices {
@@ -46,11 +46,13 @@ impl Session {
 
     /// An execution ended, in an error or not.
     pub(super) fn end(&self, execution: &Execution, sqlstate: Option<&str>) {
-        let Some(begun) = execution.begun else { return };
+        if execution.begun == Begun::NotYet {
+            return;
+        }
         let counters = &self.core.registry.counters;
         count(&counters.rows_total, execution.rows);
         count(&counters.result_bytes_total, execution.bytes);
-        if let Some(event) = begun {
+        if let Begun::Written(event) = execution.begun {
             self.core.audit.end(
                 event,
                 &Outcome {
@@ -106,7 +108,7 @@ impl Session {
         if run
             .execution
             .as_ref()
-            .is_none_or(|execution| execution.begun.is_none())
+            .is_none_or(|execution| execution.begun == Begun::NotYet)
         {
             self.begin(run, out)?;
         }
@@ -239,7 +241,8 @@ impl Session {
             .and_then(|statement| statement.effects.as_ref())
         {
             shared.names.apply(effects, &run.work);
-            if effects.refresh {
+            // The end of a transaction puts back what was changed inside it, and nothing else.
+            if effects.refresh && (shared.transaction_dirty || !ends_transaction(tag)) {
                 shared.dirty = true;
                 shared.transaction_dirty = true;
             }

@@ -1,16 +1,12 @@
 //! What each message of the server means for the entry that it answers.
 
 use super::answers::{Answer, Kind, Origin};
-use super::judge::all_edits;
-use super::work::Work;
 use super::{End, Session, Shared, UNPARSABLE, put_fields};
 use crate::model::ErrorFields;
 use bytes::BytesMut;
 use sluice_wire::backend::{data_row, parameter_status};
 use sluice_wire::frame::HEADER_BYTES;
 use sluice_wire::frontend::put_query;
-use sluice_wire::scrub::{field, scrub, translate};
-use sluice_wire::splice::PositionMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -85,7 +81,7 @@ impl Session {
             b's' => replaced = self.suspend(shared),
             b'1' | b'2' | b'3' | b'n' => self.pop(shared),
             b'T' if kind == Some(Kind::Describe) => self.pop(shared),
-            b'T' | b'G' | b'H' | b'W' => {
+            b'T' | b'G' | b'H' | b'W' | b'V' => {
                 if let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut() {
                     self.begin(run, out)?;
                 }
@@ -145,119 +141,6 @@ impl Session {
         Ok(())
     }
 
-    /// Forward an error or notice of the server: positions moved back, values taken out.
-    fn put_message(&self, tag: u8, frame: &[u8], work: Option<&Work>, out: &mut BytesMut) {
-        let state = self.state();
-        let body = &frame[HEADER_BYTES..];
-        let edited = work.filter(|work| work.plan.edited && !state.said.observe);
-        if edited.is_none() && !state.said.scrub.enabled {
-            out.extend_from_slice(frame);
-            return;
-        }
-        let map = edited
-            .filter(|_| field(body, b'P').is_some())
-            .and_then(|work| PositionMap::new(&work.text, &all_edits(&work.plan)).ok());
-        let position = |sent: u32| match (&map, edited) {
-            (Some(map), _) => map.to_client(sent),
-            (None, Some(_)) => None,
-            (None, None) => Some(sent),
-        };
-        let mut cleaned = Vec::new();
-        if !state.said.scrub.enabled {
-            translate(tag, body, position, &mut cleaned);
-        } else if !scrub(tag, body, &state.rules, position, &mut cleaned) {
-            return;
-        }
-        out.extend_from_slice(&cleaned);
-    }
-
-    fn error(
-        self: &Rc<Self>,
-        shared: &mut Shared,
-        frame: &[u8],
-        out: &mut BytesMut,
-    ) -> Result<(), End> {
-        let body = &frame[HEADER_BYTES..];
-        let severity = field(body, b'V')
-            .or_else(|| field(body, b'S'))
-            .unwrap_or(b"ERROR");
-        let fatal = severity != b"ERROR";
-        let sqlstate = String::from_utf8_lossy(field(body, b'C').unwrap_or(b"XX000")).into_owned();
-        if let Some(head) = shared.answers.front()
-            && head.kind == Kind::CopyEnd
-        {
-            skip_copy_ends(shared);
-        }
-        shared.copy_in = false;
-        let Some(mut head) = shared.answers.pop_front() else {
-            self.put_message(b'E', frame, None, out);
-            return Ok(());
-        };
-        let mut shown =
-            !matches!(head.origin, Origin::IdleProbe | Origin::Abort) && !shared.swallowing;
-        let over = self.failed(shared, &mut head, &sqlstate, out)?;
-        if let Some(denied) = head.denied.take().filter(|_| !fatal) {
-            self.record_denied(&denied);
-            if shown {
-                put_fields(out, &denied.fields);
-            }
-            shown = false;
-        }
-        if shown {
-            match over.filter(|_| !fatal) {
-                Some(fields) => put_fields(out, &fields),
-                None => self.put_message(b'E', frame, head.work.as_deref(), out),
-            }
-        }
-        if head.kind.ends_ready() {
-            shared.answers.push_front(head);
-        } else {
-            shared.take_back_all(head);
-        }
-        shared.wake();
-        self.start_clock(shared);
-        Ok(())
-    }
-
-    /// What the head ran has failed: its record, and what it may have changed. The limit it ran into, if any.
-    fn failed(
-        &self,
-        shared: &mut Shared,
-        head: &mut Answer,
-        sqlstate: &str,
-        out: &mut BytesMut,
-    ) -> Result<Option<Arc<ErrorFields>>, End> {
-        let Some(mut run) = head.run.take() else {
-            return Ok(None);
-        };
-        self.begin(&mut run, out)?;
-        let over = run
-            .execution
-            .as_ref()
-            .and_then(|execution| execution.over.clone());
-        if let Some(execution) = run.execution.take() {
-            self.end(
-                &execution,
-                Some(
-                    over.as_ref()
-                        .map_or(sqlstate, |fields| fields.sqlstate.as_str()),
-                ),
-            );
-        }
-        let refreshes = run
-            .work
-            .plan
-            .plan
-            .statements
-            .iter()
-            .filter_map(|statement| statement.effects.as_ref());
-        if refreshes.clone().any(|effects| effects.refresh) {
-            shared.dirty = true;
-            shared.transaction_dirty = true;
-        }
-        Ok(over)
-    }
-
     /// `ReadyForQuery`.
     fn ready(self: &Rc<Self>, shared: &mut Shared, frame: &[u8], out: &mut BytesMut) -> After {
         let status = frame.get(HEADER_BYTES).copied().unwrap_or(b'I');
@@ -265,6 +148,9 @@ impl Session {
         let mut seq = 0;
         while let Some(head) = shared.answers.pop_front() {
             seq = head.seq;
+            if let Some(execution) = head.run.and_then(|run| run.execution) {
+                self.end(&execution, None);
+            }
             if head.kind.ends_ready() {
                 origin = head.origin;
                 break;
@@ -273,7 +159,7 @@ impl Session {
         skip_copy_ends(shared);
         shared.status = status;
         if origin == Origin::IdleProbe {
-            return self.probe_done(shared, seq);
+            return Self::probe_done(shared, seq);
         }
         if status == b'I' {
             self.end_portals(shared);
@@ -304,7 +190,7 @@ impl Session {
     }
 
     /// The answer to our own Sync.
-    fn probe_done(&self, shared: &mut Shared, seq: u64) -> After {
+    fn probe_done(shared: &mut Shared, seq: u64) -> After {
         shared.done(seq);
         if shared.probe_fresh {
             return After::State;
@@ -328,29 +214,12 @@ impl Session {
     }
 }
 
-impl Shared {
-    /// The server skips to the next Sync: what was sent and is skipped was never done. From the last to the first.
-    fn take_back_all(&mut self, head: Answer) {
-        let sync = self
-            .answers
-            .iter()
-            .position(|answer| matches!(answer.kind, Kind::Sync | Kind::CopySync));
-        self.skipping = sync.is_none();
-        let skipped: Vec<Answer> = self
-            .answers
-            .drain(..sync.unwrap_or(self.answers.len()))
-            .collect();
-        let last = skipped.last().map_or(head.seq, |answer| answer.seq);
-        for answer in skipped.into_iter().rev() {
-            self.take_back(answer.undo);
-        }
-        self.take_back(head.undo);
-        self.done(last);
-    }
-}
-
 /// COPY reads from the client: a Sync that was sent before its end is swallowed by it.
 fn enter_copy(shared: &mut Shared) {
+    if shared.answers.is_empty() {
+        shared.copy_in = true;
+        return;
+    }
     let behind = shared.answers.iter().skip(1);
     let end = behind.clone().position(|answer| answer.kind != Kind::Sync);
     let ended = end.is_some_and(|at| {
@@ -368,7 +237,7 @@ fn enter_copy(shared: &mut Shared) {
 }
 
 /// Entries that nothing answers.
-fn skip_copy_ends(shared: &mut Shared) {
+pub fn skip_copy_ends(shared: &mut Shared) {
     while matches!(
         shared.answers.front(),
         Some(Answer {

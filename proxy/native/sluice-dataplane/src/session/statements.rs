@@ -111,13 +111,13 @@ impl Session {
                 .statements
                 .get(filed_name(statement))
                 .cloned();
-            let stale = made
+            let old = made
                 .as_ref()
                 .filter(|made| state.said.level > 0 && made.work.context != state.said.context);
-            let Some(stale) = stale else {
+            let Some(old) = old else {
                 return Ok(self.file_portal(filed_name(portal), made.as_deref()));
             };
-            match self.renew(filed_name(statement), stale).await? {
+            match self.renew(filed_name(statement), old).await? {
                 Renewal::Skipped => return Ok(false),
                 Renewal::Denied(denied) => {
                     self.send_denied(Kind::Bind, denied);
@@ -234,7 +234,7 @@ impl Session {
     fn executable(&self, name: &[u8]) -> Result<(Rc<Work>, Option<Rc<Portal>>), Denied> {
         let state = self.state();
         let governed = state.said.level > 0 && !state.said.observe;
-        let (portal, cursor, stale) = {
+        let (portal, cursor, outdated) = {
             let names = &self.shared.borrow().names;
             let portal = names.portals.get(name).cloned();
             (
@@ -243,7 +243,7 @@ impl Session {
                 names.stale(name, &state.revision),
             )
         };
-        if governed && stale {
+        if governed && outdated {
             return Err(Denied::plain(stale_cursor(&String::from_utf8_lossy(name))));
         }
         let work = match (&portal, &cursor) {
