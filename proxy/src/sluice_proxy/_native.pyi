@@ -385,7 +385,11 @@ class DataPlane:
         the interpreter detached."""
 
     def stop(self) -> None:
-        """Cut what is left, write ``close`` to the spool, end the thread."""
+        """Cut what is left, write ``close`` to the spool, end the thread.
+
+        Raises:
+            OSError: Records of the audit are missing from the disk.
+        """
 
     def spool_status(self) -> SpoolStatus: ...
     def metrics(self) -> dict[str, int]:

@@ -138,8 +138,13 @@ class Brain:
         edits = self.edits(text)
         statements = []
         for start, end in split(text):
-            words = [text[token.start : token.end].decode(errors="replace") for token in tokens[start:end]]
-            error = self.deny(text[tokens[start].start : tokens[end - 1].end].decode(errors="replace"))
+            words = [
+                text[token.start : token.end].decode(errors="replace")
+                for token in tokens[start:end]
+            ]
+            error = self.deny(
+                text[tokens[start].start : tokens[end - 1].end].decode(errors="replace")
+            )
             statements.append(
                 PlannedStatement(
                     tokens=(start, end),
@@ -194,7 +199,7 @@ class Stack:
         for path in sorted(self.spool.glob("*.jsonl")):
             for line in path.read_bytes().splitlines():
                 record = json.loads(line[65:])
-                if kind is None or record["record"] == kind:
+                if kind is None or record["kind"] == kind:
                     found.append(record)
         return found
 

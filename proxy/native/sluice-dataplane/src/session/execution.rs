@@ -162,7 +162,11 @@ impl Session {
                     .statement(run.index)
                     .and_then(|statement| statement.seconds_max);
                 if run.execution.is_none() {
-                    run.execution = Some(Execution::new());
+                    let suspended = run
+                        .portal
+                        .as_ref()
+                        .and_then(|portal| portal.suspended.take());
+                    run.execution = Some(suspended.unwrap_or_else(Execution::new));
                 }
                 seconds
             }

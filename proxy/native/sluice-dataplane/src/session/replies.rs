@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub enum After {
     /// Go on.
     Nothing,
+    /// Something of ours waits for the server.
+    Flush,
     /// `ReadyForQuery` waits: send the probe.
     Probe,
     /// `ReadyForQuery` waits and the row is here: ask the brain.
@@ -170,7 +172,7 @@ impl Session {
             let mut abort = Answer::internal(Kind::Query, Origin::Abort);
             abort.seq = seq;
             shared.answers.push_front(abort);
-            return After::Nothing;
+            return After::Flush;
         }
         let left = shared.transaction_dirty && status == b'I';
         let governed = self.state.borrow().said.level > 0;

@@ -30,6 +30,7 @@ impl Session {
                         return Err(End::Quiet);
                     }
                 }
+                After::Flush => self.to_server.flush().await?,
                 After::Probe => {
                     self.send_probe(Origin::IdleProbe);
                     self.to_server.flush().await?;

@@ -1,6 +1,6 @@
 //! The client's messages that run something: `Query`, `Parse`, `Bind`, `Execute`.
 
-use super::answers::{Answer, Execution, Kind, Origin, Run, Undo};
+use super::answers::{Answer, Kind, Origin, Run, Undo};
 use super::client::{bad_format, reserved_name};
 use super::judge::Judged;
 use super::work::{Denied, Portal, RESERVED_PREFIX, Statement, Work, stale_cursor};
@@ -35,7 +35,7 @@ impl Session {
             work: Rc::clone(&work),
             index: 0,
             portal: None,
-            execution: Some(Execution::new()),
+            execution: None,
         };
         let answer = Answer {
             run: Some(run),
@@ -211,13 +211,11 @@ impl Session {
             }
         };
         let mut shared = self.shared.borrow_mut();
-        let resumed = portal.as_ref().and_then(|portal| portal.suspended.take());
-        let execution = Some(resumed.unwrap_or_else(Execution::new));
         let run = Run {
             work: Rc::clone(&work),
             index: 0,
             portal,
-            execution,
+            execution: None,
         };
         let answer = Answer {
             run: Some(run),
@@ -276,7 +274,7 @@ impl Session {
             work,
             index: 0,
             portal: None,
-            execution: Some(Execution::new()),
+            execution: None,
         };
         self.shared.borrow_mut().push(Answer {
             run: Some(run),
