@@ -11,6 +11,20 @@ use std::time::Duration;
 /// Between two looks at the spool: its own measure.
 const TICK: Duration = Duration::from_millis(100);
 
+/// Names of the levels of sessions.
+const LEVELS: [&str; 3] = ["open", "guarded", "restricted"];
+
+/// Whose execution it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Who<'a> {
+    /// Number of the session.
+    pub session: u64,
+    /// JSON object.
+    pub identity: &'a [u8],
+    /// 0 open, 1 guarded, 2 restricted.
+    pub level: u8,
+}
+
 /// How an execution ended.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Outcome<'a> {
@@ -68,20 +82,21 @@ impl Audit {
     /// # Errors
     ///
     /// Why the spool cannot be written.
-    pub fn begin(
-        &self,
-        session: u64,
-        identity: &[u8],
-        facts: &Facts,
-        verdict: &str,
-    ) -> Result<Event, String> {
+    pub fn begin(&self, who: &Who<'_>, facts: &Facts, verdict: &str) -> Result<Event, String> {
         let written = lock(&self.spool).begin(|members| {
-            members.number("session", session);
-            members.object("identity", identity);
+            members.number("session", who.session);
+            members.object("identity", who.identity);
             members.object("statement", &facts.statement);
             members.text("template", &facts.template);
             members.text("revision", &facts.revision);
             members.text("verdict", verdict);
+            members.text(
+                "level",
+                LEVELS
+                    .get(usize::from(who.level))
+                    .copied()
+                    .unwrap_or("restricted"),
+            );
         });
         written.map_err(|error| error.to_string())
     }

@@ -58,7 +58,8 @@ impl CachedPlan {
         }
     }
 
-    fn is_valid(&self) -> bool {
+    /// Whether its time has not run out.
+    pub fn is_valid(&self) -> bool {
         self.plan
             .valid_until_ns
             .is_none_or(|until| now_ns() < until)

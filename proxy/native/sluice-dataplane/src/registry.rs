@@ -49,7 +49,6 @@ macro_rules! counters {
 counters!(
     sessions_open,
     sessions_total,
-    sessions_failed_total,
     statements_total,
     denied_total,
     plan_hits_total,

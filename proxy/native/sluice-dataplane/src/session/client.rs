@@ -2,7 +2,7 @@
 
 use super::answers::{Answer, Kind, Undo};
 use super::work::{Denied, RESERVED_PREFIX};
-use super::{End, Session, UNPARSABLE};
+use super::{End, Session, Shared, UNPARSABLE};
 use crate::model::ErrorFields;
 use crate::transport::{Inbox, READ_BYTES};
 use bytes::Buf;
@@ -11,6 +11,8 @@ use sluice_wire::frontend::{SMALL_BYTES_MAX, filed_name, put_bare, put_parse, pu
 use std::convert::Infallible;
 use std::rc::Rc;
 
+/// Answers that may be due. Their bytes are more than the server holds back without a Flush, so that waiting ends.
+const ANSWERS_MAX: usize = 10_000;
 /// A `Parse` holds, besides its text, a name and the types of at most 65,535 parameters.
 const PARSE_EXTRA_BYTES: usize = 512 << 10;
 /// Portal and statement name of a `Bind` must come within this.
@@ -32,6 +34,11 @@ impl Session {
                 put_bare(&mut self.to_server.buffer.borrow_mut(), b'X');
                 return self.client_gone().await;
             }
+            if self.shared.borrow().answers.len() >= ANSWERS_MAX {
+                self.flush_server().await;
+                self.until(|shared| shared.answers.len() < ANSWERS_MAX)
+                    .await;
+            }
             if !self.message(head, &mut inbox).await? {
                 return self.client_gone().await;
             }
@@ -41,7 +48,7 @@ impl Session {
     /// Read until so many bytes are there; what waits for the server is sent before waiting for the client.
     pub(super) async fn need(&self, inbox: &mut Inbox, bytes: usize) -> Result<bool, End> {
         while inbox.buffer.len() < bytes {
-            self.to_server.flush().await?;
+            self.flush_server().await;
             if !inbox.fill().await? {
                 return Ok(false);
             }
@@ -51,7 +58,7 @@ impl Session {
 
     /// The client said goodbye or hung up: the server is told, and what it still sends is forwarded.
     async fn client_gone(&self) -> Result<Infallible, End> {
-        self.to_server.flush().await?;
+        self.flush_server().await;
         self.to_server.shutdown().await?;
         std::future::pending().await
     }
@@ -87,7 +94,7 @@ impl Session {
                     .borrow_mut()
                     .extend_from_slice(&[tag, 0, 0, 0, 4]);
                 inbox.buffer.clear();
-                self.to_server.flush().await?;
+                self.flush_server().await;
                 std::future::pending::<()>().await;
                 Ok(false)
             }
@@ -158,16 +165,16 @@ impl Session {
     fn on_sync(&self, frame: &[u8]) {
         let mut shared = self.shared.borrow_mut();
         shared.skipping = false;
-        let kind = if shared.copy_in {
-            Kind::CopySync
-        } else {
-            Kind::Sync
-        };
-        let seq = shared.push(Answer::new(kind));
+        self.to_server.buffer.borrow_mut().extend_from_slice(frame);
+        if shared.copy_in {
+            push_once(&mut shared, Kind::CopySync);
+            return;
+        }
+        let seq = shared.push(Answer::new(Kind::Sync));
+        shared.synced_seq = seq;
         if shared.barrier.is_some() || shared.dirty || shared.transaction_dirty {
             shared.barrier = Some(super::Barrier { seq, flush: false });
         }
-        self.to_server.buffer.borrow_mut().extend_from_slice(frame);
     }
 
     /// `Flush`, `CopyDone`, `CopyFail`.
@@ -175,7 +182,7 @@ impl Session {
         let mut shared = self.shared.borrow_mut();
         if tag != b'H' {
             if !shared.copy_in && !shared.answers.is_empty() {
-                shared.push(Answer::new(Kind::CopyEnd));
+                push_once(&mut shared, Kind::CopyEnd);
             }
             shared.copy_in = false;
         }
@@ -204,7 +211,7 @@ impl Session {
                 return Ok(true);
             }
             if self.to_server.buffer.borrow().len() >= READ_BYTES {
-                self.to_server.flush().await?;
+                self.flush_server().await;
             }
             if !self.need(inbox, 1).await? {
                 return Ok(false);
@@ -294,6 +301,13 @@ impl Session {
             put_parse(&mut out, RESERVED_PREFIX, UNPARSABLE, &[]);
         }
         self.shared.borrow_mut().push(Answer::denied(kind, denied));
+    }
+}
+
+/// Expect what may never be answered; one entry stands for any number of them.
+fn push_once(shared: &mut Shared, kind: Kind) {
+    if shared.answers.back().is_none_or(|last| last.kind != kind) {
+        shared.push(Answer::new(kind));
     }
 }
 

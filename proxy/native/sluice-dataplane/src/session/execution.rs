@@ -5,7 +5,7 @@ use super::judge::spool_refusal;
 use super::replies::skip_swallowed;
 use super::work::Denied;
 use super::{End, Session, Shared, put_fields};
-use crate::audit::Outcome;
+use crate::audit::{Outcome, Who};
 use crate::model::ErrorFields;
 use crate::registry::count;
 use crate::upstream;
@@ -27,11 +27,7 @@ impl Session {
         let Some(facts) = run.work.plan.facts.get(run.index) else {
             return Ok(());
         };
-        match self
-            .core
-            .audit
-            .begin(self.number, &self.admission.audit, facts, "allow")
-        {
+        match self.core.audit.begin(&self.who(), facts, "allow") {
             Ok(event) => execution.begun = Begun::Written(event),
             Err(reason) if statement.governed => return Err(End::fatal(spool_refusal(&reason))),
             // Ungoverned statements go on.
@@ -42,6 +38,14 @@ impl Session {
             put_fields(out, notice);
         }
         Ok(())
+    }
+
+    fn who(&self) -> Who<'_> {
+        Who {
+            session: self.number,
+            identity: &self.admission.audit,
+            level: self.state.borrow().said.level,
+        }
     }
 
     /// An execution ended, in an error or not.
@@ -71,11 +75,7 @@ impl Session {
         count(&self.core.registry.counters.denied_total, 1);
         for facts in &denied.facts {
             // Nothing was run, so nothing is lost when it cannot be written.
-            if let Ok(event) =
-                self.core
-                    .audit
-                    .begin(self.number, &self.admission.audit, facts, "deny")
-            {
+            if let Ok(event) = self.core.audit.begin(&self.who(), facts, "deny") {
                 let sqlstate = Some(&*denied.fields.sqlstate);
                 self.core.audit.end(
                     event,

@@ -21,24 +21,29 @@ enum Step {
 impl Session {
     /// Wait until the next statement may be planned; false when the server skips it anyway.
     pub(super) async fn gate(&self) -> Result<bool, End> {
+        self.pass_gate(false).await
+    }
+
+    /// As `gate`; what was judged in this very batch of messages is not held up by a policy change in between.
+    pub(super) async fn pass_gate(&self, judged: bool) -> Result<bool, End> {
         loop {
-            match self.next_step() {
+            match self.next_step(judged) {
                 Step::Go => return Ok(true),
                 Step::Skip => return Ok(false),
                 Step::Flush(seq) => {
                     put_bare(&mut self.to_server.buffer.borrow_mut(), b'H');
-                    self.to_server.flush().await?;
+                    self.flush_server().await;
                     self.until(|shared| shared.done_seq >= seq).await;
                 }
                 Step::Wait(seq) => {
-                    self.to_server.flush().await?;
+                    self.flush_server().await;
                     self.until(|shared| shared.done_seq >= seq).await;
                 }
                 Step::Held => self.until(|shared| shared.held_ready.is_none()).await,
                 Step::Probe => self.probe_in_pipeline().await?,
                 Step::Epoch => {
                     self.control.notify_one();
-                    self.to_server.flush().await?;
+                    self.flush_server().await;
                     self.until(|_| !self.epoch_behind()).await;
                 }
                 Step::Cancels => self.until(|shared| shared.cancels == 0).await,
@@ -47,7 +52,7 @@ impl Session {
         }
     }
 
-    fn next_step(&self) -> Step {
+    fn next_step(&self, judged: bool) -> Step {
         let mut shared = self.shared.borrow_mut();
         if shared.closing.is_some() {
             return Step::Close;
@@ -71,7 +76,7 @@ impl Session {
         if shared.cancels > 0 {
             return Step::Cancels;
         }
-        if self.epoch_behind() {
+        if !judged && self.epoch_behind() {
             self.watched.set(true);
             return Step::Epoch;
         }
@@ -102,9 +107,7 @@ impl Session {
         if open {
             put_bare(&mut self.to_server.buffer.borrow_mut(), b'H');
         }
-        if self.to_server.flush().await.is_err() {
-            return End::Quiet;
-        }
+        self.flush_server().await;
         self.until(|shared| {
             shared
                 .answers

@@ -74,7 +74,7 @@ impl Session {
         simple: bool,
         types: &[u32],
     ) -> Result<Planned, End> {
-        self.to_server.flush().await?;
+        self.flush_server().await;
         let (session, text_sent, parameter_types) = (self.number, text.to_vec(), types.to_vec());
         let make = |id| {
             Request::Plan(PlanRequest {

@@ -95,6 +95,8 @@ struct Shared {
     last_seq: u64,
     done_seq: u64,
     names: Names,
+    /// Number of the last Sync or Query.
+    synced_seq: u64,
     /// Status byte of the last `ReadyForQuery`.
     status: u8,
     /// The server skips to the next Sync, and so do we.
@@ -193,6 +195,8 @@ pub struct Session {
     control: Notify,
     /// The watchman wants to know when the session is idle.
     watched: Cell<bool>,
+    /// The client has seen the beginning of a frame and not its end.
+    inside_frame: Cell<bool>,
 }
 
 /// A `SessionState` and the revision as the works carry it.
@@ -242,6 +246,7 @@ impl Session {
             turn: Mutex::new(()),
             control: Notify::new(),
             watched: Cell::new(false),
+            inside_frame: Cell::new(false),
         })
     }
 
@@ -279,7 +284,10 @@ impl Session {
     /// Take leave of both sides, and write the ends of what ran.
     pub async fn finish(&self, end: End) {
         self.end_everything();
-        if let End::Fatal(fields) = end {
+        // Inside a frame our words would be read as part of it.
+        if let End::Fatal(fields) = end
+            && !self.inside_frame.get()
+        {
             let fields = ErrorFields::clone(&fields).fatal();
             put_fields(&mut self.to_client.buffer.borrow_mut(), &fields);
             let _ = timeout(FAREWELL_TIMEOUT, self.to_client.flush()).await;
@@ -292,6 +300,14 @@ impl Session {
         Rc::clone(&self.state.borrow())
     }
 
+    /// Send what waits for the server. When the server is gone its last words may still be on their way to the client:
+    /// the other loop takes them there, and ends the session.
+    async fn flush_server(&self) {
+        if self.to_server.flush().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Wait until something holds of the shared part.
     async fn until(&self, mut holds: impl FnMut(&Shared) -> bool) {
         std::future::poll_fn(|cx| {
@@ -299,7 +315,13 @@ impl Session {
             if holds(&shared) {
                 return Poll::Ready(());
             }
-            shared.wakers.push(cx.waker().clone());
+            if !shared
+                .wakers
+                .iter()
+                .any(|known| known.will_wake(cx.waker()))
+            {
+                shared.wakers.push(cx.waker().clone());
+            }
             Poll::Pending
         })
         .await;

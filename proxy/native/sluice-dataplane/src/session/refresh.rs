@@ -20,7 +20,7 @@ impl Session {
         if self.admission.probe.is_some() {
             let seq = self.send_probe(Origin::Probe);
             put_bare(&mut self.to_server.buffer.borrow_mut(), b'H');
-            self.to_server.flush().await?;
+            self.flush_server().await;
             self.until(|shared| shared.done_seq >= seq).await;
             if !self.shared.borrow().probe_fresh {
                 // It failed, and with it the client's pipeline.

@@ -105,6 +105,7 @@ impl Session {
                 }
                 inbox.buffer.advance(part);
                 streamed.left -= part;
+                self.inside_frame.set(streamed.shown && streamed.left > 0);
                 if streamed.left > 0 {
                     return Ok(After::Nothing);
                 }

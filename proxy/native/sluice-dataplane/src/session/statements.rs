@@ -43,6 +43,7 @@ impl Session {
             ..Answer::new(Kind::Query)
         };
         let seq = shared.push(answer);
+        shared.synced_seq = seq;
         self.after_run(&mut shared, &work, seq, false);
         Ok(())
     }
@@ -113,7 +114,7 @@ impl Session {
                 .cloned();
             let old = made
                 .as_ref()
-                .filter(|made| state.said.level > 0 && made.work.context != state.said.context);
+                .filter(|made| state.said.level > 0 && made.work.is_stale(state.said.context));
             let Some(old) = old else {
                 return Ok(self.file_portal(filed_name(portal), made.as_deref()));
             };
@@ -137,6 +138,7 @@ impl Session {
         }
         let work = made.map(|made| Rc::clone(&made.work));
         let portal = Rc::new(Portal {
+            seq: shared.last_seq + 1,
             work: work.clone(),
             suspended: RefCell::default(),
         });
@@ -196,14 +198,18 @@ impl Session {
 
     /// `Execute`.
     pub(super) async fn on_execute(self: &Rc<Self>, frame: &[u8], body: &[u8]) -> Result<(), End> {
-        if !self.gate().await? {
+        let name = execute(body).map(filed_name).ok();
+        if !self
+            .pass_gate(name.is_some_and(|name| self.bound_in_batch(name)))
+            .await?
+        {
             return Ok(());
         }
-        let Ok(name) = execute(body) else {
+        let Some(name) = name else {
             self.send_denied(Kind::Execute, Denied::plain(bad_format()));
             return Ok(());
         };
-        let (work, portal) = match self.executable(filed_name(name)) {
+        let (work, portal) = match self.executable(name) {
             Ok(found) => found,
             Err(denied) => {
                 self.send_denied(Kind::Execute, denied);
@@ -226,6 +232,16 @@ impl Session {
         self.to_server.buffer.borrow_mut().extend_from_slice(frame);
         self.after_run(&mut shared, &work, seq, true);
         Ok(())
+    }
+
+    /// Whether the portal was bound since the last Sync.
+    fn bound_in_batch(&self, name: &[u8]) -> bool {
+        let shared = self.shared.borrow();
+        shared
+            .names
+            .portals
+            .get(name)
+            .is_some_and(|portal| portal.seq > shared.synced_seq)
     }
 
     /// What an `Execute` of this portal runs, or why it may not.

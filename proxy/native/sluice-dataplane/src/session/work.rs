@@ -52,6 +52,11 @@ impl Work {
         })
     }
 
+    /// Whether it has to be judged again before it runs.
+    pub fn is_stale(&self, context: u64) -> bool {
+        self.context != context || !self.plan.is_valid()
+    }
+
     /// The planned statement at this place.
     pub fn statement(&self, index: usize) -> Option<&PlannedStatement> {
         self.plan.plan.statements.get(index)
@@ -89,6 +94,8 @@ pub struct Statement {
 
 /// A portal of the protocol.
 pub struct Portal {
+    /// Number of its `Bind`.
+    pub seq: u64,
     /// What it runs; `None` when the statement is not known to us.
     pub work: Option<Rc<Work>>,
     /// Present between a suspension and the next `Execute`.
@@ -190,7 +197,7 @@ impl Names {
                 && self
                     .statements
                     .get(&filed(name))
-                    .is_some_and(|made| made.work.context != context)
+                    .is_some_and(|made| made.work.is_stale(context))
             {
                 return Some(stale_statement(name));
             }
