@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 WIDTH = 100
@@ -27,6 +28,11 @@ class Screen:
     def line(self, text: str) -> None:
         """Print one indented line, cut to the screen."""
         print("  " + (text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"), flush=True)
+
+    def wrapped(self, text: str, indent: int) -> None:
+        """Print a text on as many lines as it needs."""
+        for line in textwrap.wrap(text, WIDTH - indent, subsequent_indent="  "):
+            self.line(" " * indent + line)
 
     def rows(self, who: str, columns: Sequence[Sequence[object]]) -> None:
         """Print rows aligned, the first with the identity's name before it."""
