@@ -27,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
-    """A throwaway server: ``.admin_dsn``, ``.dsn(user=, password=, dbname=)``, ``.host``, ``.port`` …"""
+    """A throwaway server: ``.admin_dsn``, ``.dsn(user=, password=, dbname=)``, ``.host`` and so on."""
     with Server() as server:
         yield server
 

@@ -111,7 +111,8 @@ class SessionContext:
     """``namespace/name`` of the DataClassification."""
     role: str
     search_path: tuple[str, ...]
-    """Schemas in the order in which PostgreSQL searches them, ``pg_catalog`` and ``pg_temp`` where they stand (explicitly or implicitly)."""
+    """Schemas in the order in which PostgreSQL searches them, ``pg_catalog`` and ``pg_temp``
+    where they stand (explicitly or implicitly)."""
     temporary: Mapping[str, TemporaryRelation]
     decision: SessionDecision
     catalog: Catalog | None
