@@ -1,0 +1,1 @@
+"""The operator: one package, three processes: controller, admission, bundles."""

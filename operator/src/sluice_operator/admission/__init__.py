@@ -1,0 +1,1 @@
+"""The admission webhooks: pods are injected, both resources are validated."""

@@ -1,0 +1,1 @@
+"""The bundle service: serves signed bundles and identities to sidecars. Holds no private key."""

@@ -1,0 +1,1 @@
+"""Resources, pods and reports → bundles, statuses and events. Pure."""
