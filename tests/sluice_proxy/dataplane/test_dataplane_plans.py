@@ -191,10 +191,12 @@ def test_statement_denied_in_its_new_context_fails_at_bind(stack, open_wire, wir
     assert [tag for tag, _ in client.until("Z")] == ["2", "D", "C", "Z"]
 
 
-def test_sql_prepared_statement_of_another_context_is_refused(stack):
+def test_sql_prepared_statement_whose_edits_changed_is_refused(stack):
+    stack.brain.edits = replace_word(b"mode", b"1")
     with stack.connect() as connection:
-        connection.execute("PREPARE p AS SELECT 1")
+        connection.execute("PREPARE p AS SELECT mode")
         assert connection.execute("EXECUTE p").fetchone() == (1,)
+        stack.brain.edits = replace_word(b"mode", b"2")
         connection.execute("SET search_path = public")
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="prepared statement"):
             connection.execute("EXECUTE p")
@@ -287,3 +289,25 @@ def test_notices_of_the_plan_come_before_the_answer(stack):
         connection.add_notice_handler(lambda diag: heard.append(diag.message_primary))
         connection.execute("SELECT 1")
     assert heard == ["would be denied"]
+
+
+def test_execute_goes_on_when_the_statement_would_be_the_same(stack):
+    stack.brain.edits = replace_word(b"secret", b"'***'")
+    with stack.connect() as connection:
+        connection.execute("PREPARE p AS SELECT secret")
+        connection.execute("SET application_name = 'another context'")
+        assert connection.execute("EXECUTE p").fetchone() == ("***",)
+        stack.brain.edits = replace_word(b"secret", b"'+++'")
+        connection.execute("SET application_name = 'a third one'")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState):
+            connection.execute("EXECUTE p")
+
+
+def test_execute_under_another_policy_is_refused_in_the_same_words_too(stack):
+    with stack.connect() as connection:
+        connection.execute("PREPARE p AS SELECT 1")
+        stack.brain.revision = "r2"
+        stack.plane.advance_epoch()
+        connection.execute("SET application_name = 'another context'")
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match='statement "p"'):
+            connection.execute("EXECUTE p")

@@ -203,3 +203,17 @@ def test_drain_counts_what_it_cuts(stack):
     connection.execute("BEGIN")
     assert stack.plane.drain(0.1) == 1
     connection.close()
+
+
+def test_message_that_breaks_a_copy_does_not_hang_a_changed_session(stack, open_wire, wire):
+    client = open_wire(stack.host, stack.port)
+    client.send(wire.query("CREATE TEMP TABLE t (n int)"))
+    client.until("Z")
+    client.send(wire.query("BEGIN; SET LOCAL application_name = 'x'"))
+    client.until("Z")
+    client.send(wire.query("COPY t FROM STDIN"))
+    client.until("G")
+    client.send(wire.query("SELECT 1"))
+    assert [tag for tag, _ in client.until("Z") if tag != "S"] == ["E", "Z"]
+    client.send(wire.query("ROLLBACK"))
+    assert "C" in [tag for tag, _ in client.until("Z")]

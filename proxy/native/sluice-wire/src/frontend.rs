@@ -195,6 +195,13 @@ pub fn put_close(out: &mut BytesMut, kind: u8, name: &[u8]) {
     });
 }
 
+/// Append a `CopyFail` of a client that sent something else than data.
+pub fn put_copy_fail(out: &mut BytesMut) {
+    put_frame(out, b'f', |body| {
+        put_cstr(body, b"unexpected message during COPY from stdin");
+    });
+}
+
 /// Append a message without a body: `S` Sync, `H` Flush, `X` Terminate.
 pub fn put_bare(out: &mut BytesMut, tag: u8) {
     put_frame(out, tag, |_| {});

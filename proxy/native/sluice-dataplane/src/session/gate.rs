@@ -2,13 +2,14 @@
 
 use super::answers::Kind;
 use super::{End, Session};
-use sluice_wire::frontend::put_bare;
+use sluice_wire::frontend::{put_bare, put_copy_fail};
 use std::sync::atomic::Ordering;
 
 /// What to do before going on.
 enum Step {
     Go,
     Skip,
+    BreakCopy,
     Flush(u64),
     Wait(u64),
     Held,
@@ -30,6 +31,10 @@ impl Session {
             match self.next_step(judged) {
                 Step::Go => return Ok(true),
                 Step::Skip => return Ok(false),
+                Step::BreakCopy => {
+                    put_copy_fail(&mut self.to_server.buffer.borrow_mut());
+                    return Ok(false);
+                }
                 Step::Flush(seq) => {
                     put_bare(&mut self.to_server.buffer.borrow_mut(), b'H');
                     self.flush_server().await;
@@ -64,6 +69,11 @@ impl Session {
             return Step::Held;
         }
         if let Some(barrier) = shared.barrier {
+            if shared.done_seq < barrier.seq && shared.copy_in {
+                // What is no data ends a COPY in an error and is swallowed by it, whoever sends it.
+                shared.copy_in = false;
+                return Step::BreakCopy;
+            }
             if shared.done_seq < barrier.seq {
                 return if barrier.flush {
                     Step::Flush(barrier.seq)

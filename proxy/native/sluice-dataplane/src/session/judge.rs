@@ -1,11 +1,12 @@
 //! From a text to its plan, or to why it is refused.
 
 use super::refresh::wrong_answer;
-use super::work::{Denied, Work};
+use super::work::{Denied, Statement, Work};
 use super::{End, Session};
 use crate::cache::{CachedPlan, Facts, readable_template};
-use crate::model::{ErrorFields, PlanRequest, Reply, Request};
+use crate::model::{ErrorFields, PlanRequest, PlannedStatement, Reply, Request};
 use crate::registry::count;
+use sha2::{Digest, Sha256};
 use sluice_wire::splice::{Edit, splice};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +17,17 @@ pub enum Judged {
     Go(Rc<Work>, Option<Vec<u8>>),
     /// It is not.
     Deny(Denied),
+}
+
+/// What became of a statement that was made in another context.
+#[derive(PartialEq, Eq)]
+pub enum Revival {
+    /// There is none.
+    Needless,
+    /// It is as good as new; or something changed meanwhile. The text is to be judged again.
+    Again,
+    /// It stays as it is, and will be refused.
+    Refused,
 }
 
 type Planned = Result<Arc<CachedPlan>, Denied>;
@@ -39,15 +51,79 @@ impl Session {
                 && asked_context == context
                 && asked_epoch == epoch
             {
+                if let Ok(plan) = &planned
+                    && self.revive(plan).await? == Revival::Again
+                {
+                    continue;
+                }
                 self.scanner.borrow_mut().scan(text);
                 return Ok(Some(self.weigh(text, planned)));
             }
             if let Some(plan) = self.find_plan(context, text) {
+                match self.revive(&plan).await? {
+                    Revival::Needless => {}
+                    Revival::Again => continue,
+                    Revival::Refused => self.scanner.borrow_mut().scan(text),
+                }
                 return Ok(Some(self.weigh(text, Ok(plan))));
             }
             let planned = self.ask_plan(context, text, simple, types).await?;
             fresh = Some((context, epoch, planned));
         }
+    }
+
+    /// SQL's EXECUTE of a statement that was made in another context: it may go on when it would be sent in the very same
+    /// words now.
+    ///
+    /// PostgreSQL may still run what the words meant when they were prepared, as a table that came between is not noticed:
+    /// so the judgement of then has to hold still, by policy and time.
+    pub(super) async fn revive(&self, plan: &CachedPlan) -> Result<Revival, End> {
+        let state = self.state();
+        if state.said.level == 0 || state.said.observe {
+            return Ok(Revival::Needless);
+        }
+        let context = state.said.context;
+        let found = self
+            .shared
+            .borrow()
+            .names
+            .stale_execute(&plan.plan, context);
+        let Some((name, old)) = found else {
+            return Ok(Revival::Needless);
+        };
+        let holds = old.work.revision == state.revision && old.work.plan.is_valid();
+        if !holds || old.work.plan.plan.statements.len() > 1 {
+            return Ok(Revival::Refused);
+        }
+        let text = Rc::clone(&old.work.text);
+        let epoch = *self.core.registry.epoch.borrow();
+        let planned = match self.find_plan(context, &text) {
+            Some(plan) => Ok(plan),
+            None => self.ask_plan(context, &text, old.sql, &old.types).await?,
+        };
+        if self.state.borrow().said.context != context
+            || *self.core.registry.epoch.borrow() != epoch
+        {
+            return Ok(Revival::Again);
+        }
+        self.scanner.borrow_mut().scan(&text);
+        let Judged::Go(work, edited) = self.weigh(&text, planned) else {
+            return Ok(Revival::Refused);
+        };
+        let same = match &edited {
+            None => !old.work.plan.edited,
+            Some(_) => work.sent.is_some() && work.sent == old.work.sent,
+        };
+        if !same || work.is_stale(context) {
+            return Ok(Revival::Refused);
+        }
+        let (types, sql) = (Rc::clone(&old.types), old.sql);
+        let made = Rc::new(Statement { work, types, sql });
+        self.shared
+            .borrow_mut()
+            .names
+            .put_statement(name, Some(made));
+        Ok(Revival::Again)
     }
 
     fn find_plan(&self, context: u64, text: &[u8]) -> Option<Arc<CachedPlan>> {
@@ -148,11 +224,22 @@ impl Session {
         } else {
             None
         };
+        let prepares = |statement: &PlannedStatement| {
+            statement
+                .effects
+                .as_ref()
+                .is_some_and(|effects| effects.prepare.is_some())
+        };
+        let sent = edited
+            .as_ref()
+            .filter(|_| plan.plan.statements.iter().any(prepares))
+            .map(|edited| Sha256::digest(edited).into());
         let work = Work {
             text: Rc::from(text),
             plan,
             context: state.said.context,
             revision: Rc::clone(&state.revision),
+            sent,
         };
         Judged::Go(Rc::new(work), edited)
     }

@@ -2,7 +2,7 @@
 
 use super::answers::{Answer, Kind, Origin, Run, Undo};
 use super::client::{bad_format, reserved_name};
-use super::judge::Judged;
+use super::judge::{Judged, Revival};
 use super::work::{Denied, Portal, RESERVED_PREFIX, Statement, Work, stale_cursor};
 use super::{Barrier, End, Session, Shared};
 use crate::model::ErrorFields;
@@ -209,6 +209,13 @@ impl Session {
             self.send_denied(Kind::Execute, Denied::plain(bad_format()));
             return Ok(());
         };
+        if let Some(work) = self.portal_work(name) {
+            while self.revive(&work.plan).await? == Revival::Again {
+                if !self.gate().await? {
+                    return Ok(());
+                }
+            }
+        }
         let (work, portal) = match self.executable(name) {
             Ok(found) => found,
             Err(denied) => {
@@ -232,6 +239,10 @@ impl Session {
         self.to_server.buffer.borrow_mut().extend_from_slice(frame);
         self.after_run(&mut shared, &work, seq, true);
         Ok(())
+    }
+
+    fn portal_work(&self, name: &[u8]) -> Option<Rc<Work>> {
+        self.shared.borrow().names.portals.get(name)?.work.clone()
     }
 
     /// Whether the portal was bound since the last Sync.

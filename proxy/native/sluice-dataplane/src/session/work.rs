@@ -20,6 +20,8 @@ pub struct Work {
     pub context: u64,
     /// Of the policy that it was planned under.
     pub revision: Rc<str>,
+    /// SHA-256 of the edited text, for what prepares a statement and has edits.
+    pub sent: Option<[u8; 32]>,
 }
 
 impl Work {
@@ -49,6 +51,7 @@ impl Work {
             plan,
             context,
             revision,
+            sent: None,
         })
     }
 
@@ -211,6 +214,22 @@ impl Names {
             declared.extend(&effects.declare);
         }
         None
+    }
+
+    /// The first EXECUTE of a statement that has to be judged again: its name as filed, and the statement.
+    pub fn stale_execute(&self, plan: &Plan, context: u64) -> Option<(Vec<u8>, Rc<Statement>)> {
+        let mut effects = plan
+            .statements
+            .iter()
+            .filter_map(|statement| statement.effects.as_ref());
+        effects.find_map(|effects| {
+            let name = filed(effects.execute.as_deref()?);
+            let made = self
+                .statements
+                .get(&name)
+                .filter(|made| made.work.is_stale(context))?;
+            Some((name, Rc::clone(made)))
+        })
     }
 
     /// Whether rows of this portal or cursor were decided under another policy.
