@@ -81,7 +81,7 @@ shortfalls contains scope.reason(null, null, "deny", message) if {
 	not timely[how][need]
 	[t, action, class] := need
 	told(how, t, action, class)
-	message := sprintf("No allow rule of %s %s; %s.", [source[how], deed(t, action, class), advice(class)])
+	message := sprintf("No allow rule of %s %s; %s.", [replace(source[how], "each of the", "any of the"), deed(t, action, class), advice(class)])
 }
 
 # Rules that meet the need but for their hours.

@@ -174,8 +174,8 @@ test_unknown_action_is_named if {
 
 test_many_policies_are_not_all_listed if {
 	policies := [object.union(reader({"actions": ["insert"]}), {"name": sprintf("shop/p%d", [i])}) | some i in numbers.range(1, 5)]
-	only_message(f.decide(f.shop, policies, f.base), "of each of the policies shop/p1, shop/p2, shop/p3 and 2 more covers")
-	only_message(f.decide(f.shop, array.slice(policies, 0, 2), f.base), "of each of the policies shop/p1, shop/p2 covers")
+	only_message(f.decide(f.shop, policies, f.base), "of any of the policies shop/p1, shop/p2, shop/p3 and 2 more covers")
+	only_message(f.decide(f.shop, array.slice(policies, 0, 2), f.base), "of any of the policies shop/p1, shop/p2 covers")
 }
 
 test_no_policy_denies_statements_too if {
