@@ -306,7 +306,7 @@ class PlanRequest:
     simple: bool
     """True: a Query, of any number of statements. False: a Parse, of at most one."""
     parameter_types: tuple[int, ...]
-    """OIDs given in the Parse; 0 is unspecified."""
+    """OIDs given in the Parse; 0 is unspecified. Part of the plan cache key, but for zeros at the end."""
 
 @final
 class SessionClosed:

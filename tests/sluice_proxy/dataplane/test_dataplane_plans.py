@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 
 import psycopg
@@ -311,3 +312,13 @@ def test_execute_under_another_policy_is_refused_in_the_same_words_too(stack):
         connection.execute("SET application_name = 'another context'")
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match='statement "p"'):
             connection.execute("EXECUTE p")
+
+
+def test_plans_of_other_parameter_types_are_not_shared(stack, open_wire, wire):
+    client = open_wire(stack.host, stack.port)
+    for types in ((), (0,), (25,), (23,), (25, 0)):
+        body = b"\0SELECT $1\0" + struct.pack(f"!H{len(types)}I", len(types), *types)
+        client.send(wire.message("P", body) + wire.sync())
+        client.until("Z")
+    asked = [one.parameter_types for one in stack.brain.seen if isinstance(one, PlanRequest)]
+    assert asked == [(), (25,), (23,)]

@@ -152,14 +152,15 @@ impl Cache {
         self.young.plans.len() + self.old.plans.len()
     }
 
-    /// Scan the text and look its plan up.
+    /// Scan the text and look its plan up, as a statement with parameters of these types.
     pub fn find(
         &mut self,
         context: u64,
         text: &[u8],
+        types: &[u32],
         scanner: &mut Scanner,
     ) -> Option<Arc<CachedPlan>> {
-        let shape = (context, scanner.fingerprint(text, self.key));
+        let shape = self.shape(context, text, types, scanner);
         for young in [true, false] {
             let generation = if young { &self.young } else { &self.old };
             let Some(variants) = generation.shapes.get(&shape) else {
@@ -190,6 +191,7 @@ impl Cache {
         &mut self,
         context: u64,
         text: &[u8],
+        types: &[u32],
         scanner: &mut Scanner,
         plan: &Arc<CachedPlan>,
     ) {
@@ -201,10 +203,27 @@ impl Cache {
         if variant.is_none() && text.len() > EXACT_BYTES_MAX {
             return;
         }
-        let shape = (context, scanner.fingerprint(text, self.key));
+        let shape = self.shape(context, text, types, scanner);
         if let Some(rest) = self.rest(variant.as_deref(), text, scanner) {
             self.put(shape, variant, rest, Arc::clone(plan));
         }
+    }
+
+    /// Declared types are part of what a statement means: they choose operators and casts.
+    fn shape(&self, context: u64, text: &[u8], types: &[u32], scanner: &mut Scanner) -> ShapeKey {
+        let template = scanner.fingerprint(text, self.key);
+        let declared = types
+            .iter()
+            .rposition(|oid| *oid != 0)
+            .map_or(0, |last| last + 1);
+        if declared == 0 {
+            return (context, template);
+        }
+        let mut bytes = template.to_le_bytes().to_vec();
+        for oid in &types[..declared] {
+            bytes.extend_from_slice(&oid.to_le_bytes());
+        }
+        (context, self.key.hash(&bytes))
     }
 
     fn rest(&self, variant: Option<&[u32]>, text: &[u8], scanner: &mut Scanner) -> Option<u128> {
@@ -253,23 +272,31 @@ mod tests {
         let mut scanner = Scanner::default();
         scanner.scan(text);
         let made = Arc::new(CachedPlan::new(plan(keep, bound), &scanner, text));
-        cache.insert(1, text, &mut scanner, &made);
+        cache.insert(1, text, &[], &mut scanner, &made);
         (cache, scanner)
     }
 
     #[test]
     fn free_literals_hit_and_bound_ones_do_not() {
         let (mut cache, mut scanner) = filled(b"select 1, 2", Keep::Template, &[3]);
-        assert!(cache.find(1, b"select 9,  2", &mut scanner).is_some());
-        assert!(cache.find(1, b"select 1, 3", &mut scanner).is_none());
-        assert!(cache.find(2, b"select 1, 2", &mut scanner).is_none());
+        assert!(cache.find(1, b"select 9,  2", &[], &mut scanner).is_some());
+        assert!(cache.find(1, b"select 1, 3", &[], &mut scanner).is_none());
+        assert!(cache.find(2, b"select 1, 2", &[], &mut scanner).is_none());
+    }
+
+    #[test]
+    fn declared_types_are_part_of_the_key_and_unspecified_ones_are_not() {
+        let (mut cache, mut scanner) = filled(b"select $1", Keep::Template, &[]);
+        let mut found = |types: &[u32]| cache.find(1, b"select $1", types, &mut scanner).is_some();
+        assert!(found(&[]) && found(&[0, 0]));
+        assert!(!found(&[25]) && !found(&[0, 25]));
     }
 
     #[test]
     fn exact_plans_hold_for_their_text_alone() {
         let (mut cache, mut scanner) = filled(b"select 1", Keep::Exact, &[]);
-        assert!(cache.find(1, b"select 1", &mut scanner).is_some());
-        assert!(cache.find(1, b"select 2", &mut scanner).is_none());
+        assert!(cache.find(1, b"select 1", &[], &mut scanner).is_some());
+        assert!(cache.find(1, b"select 2", &[], &mut scanner).is_none());
     }
 
     #[test]
@@ -283,7 +310,7 @@ mod tests {
                 &scanner,
                 text.as_bytes(),
             ));
-            cache.insert(1, text.as_bytes(), &mut scanner, &made);
+            cache.insert(1, text.as_bytes(), &[], &mut scanner, &made);
         }
         assert!(cache.len() <= 4);
     }

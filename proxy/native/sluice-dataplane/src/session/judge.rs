@@ -59,7 +59,7 @@ impl Session {
                 self.scanner.borrow_mut().scan(text);
                 return Ok(Some(self.weigh(text, planned)));
             }
-            if let Some(plan) = self.find_plan(context, text) {
+            if let Some(plan) = self.find_plan(context, text, types) {
                 match self.revive(&plan).await? {
                     Revival::Needless => {}
                     Revival::Again => continue,
@@ -97,7 +97,7 @@ impl Session {
         }
         let text = Rc::clone(&old.work.text);
         let epoch = *self.core.registry.epoch.borrow();
-        let planned = match self.find_plan(context, &text) {
+        let planned = match self.find_plan(context, &text, &old.types) {
             Some(plan) => Ok(plan),
             None => self.ask_plan(context, &text, old.sql, &old.types).await?,
         };
@@ -126,14 +126,14 @@ impl Session {
         Ok(Revival::Again)
     }
 
-    fn find_plan(&self, context: u64, text: &[u8]) -> Option<Arc<CachedPlan>> {
+    fn find_plan(&self, context: u64, text: &[u8], types: &[u32]) -> Option<Arc<CachedPlan>> {
         let counters = &self.core.registry.counters;
         let mut scanner = self.scanner.borrow_mut();
         let found = self
             .core
             .cache
             .borrow_mut()
-            .find(context, text, &mut scanner);
+            .find(context, text, types, &mut scanner);
         let counter = if found.is_some() {
             &counters.plan_hits_total
         } else {
@@ -173,7 +173,7 @@ impl Session {
                     && self.state.borrow().said.context == context;
                 if unchanged {
                     let mut cache = self.core.cache.borrow_mut();
-                    cache.insert(context, text, &mut scanner, &plan);
+                    cache.insert(context, text, types, &mut scanner, &plan);
                     let entries = &self.core.registry.counters.cache_entries;
                     entries.store(cache.len() as u64, std::sync::atomic::Ordering::Relaxed);
                 }
