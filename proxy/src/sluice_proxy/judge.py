@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import time
 from typing import Any, Final, Protocol
@@ -158,12 +159,14 @@ class Judge:
         self, request: _native.PlanRequest, context: SessionContext
     ) -> tuple[StatementFacts, ...]:
         began = time.perf_counter()
-        if len(request.text) >= THREAD_BYTES_MIN:
-            facts = await asyncio.to_thread(
-                read_facts, request.text, context, simple=request.simple
-            )
-        else:
-            facts = read_facts(request.text, context, simple=request.simple)
+        read = functools.partial(
+            read_facts,
+            request.text,
+            context,
+            simple=request.simple,
+            parameter_types=request.parameter_types,
+        )
+        facts = await asyncio.to_thread(read) if len(request.text) >= THREAD_BYTES_MIN else read()
         self._observer.stage("facts", time.perf_counter() - began)
         return facts
 

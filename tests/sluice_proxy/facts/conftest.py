@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,9 @@ CREATE INDEX users_note ON users (note text_pattern_ops);
 CREATE TABLE orders (id int PRIMARY KEY, user_id int NOT NULL, amount numeric(10,2) NOT NULL, memo text);
 CREATE TABLE old.orders (id int PRIMARY KEY, card text, memo text);
 CREATE TABLE people (id int PRIMARY KEY, email text);
+CREATE COLLATION loose (provider = icu, locale = 'und', deterministic = false);
+CREATE TABLE spots (id int PRIMARY KEY, tenant int NOT NULL DEFAULT 1, area box, side lseg, size numeric, big bigint,
+  at date, label text, latin text COLLATE "C", posix text COLLATE "POSIX", soft text COLLATE loose);
 CREATE VIEW contacts AS SELECT id, tenant, email FROM users;
 CREATE FUNCTION contact(u users) RETURNS text LANGUAGE sql STABLE AS $$ SELECT u.email $$;
 CREATE FUNCTION tools.upper(text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT email FROM public.users LIMIT 1 $$;
@@ -52,6 +55,9 @@ INSERT INTO users SELECT 100 + i, 2, 'hidden' || i, 'h' || i, 1, NULL, '(' || i 
 INSERT INTO orders SELECT i, 1 + i % 20, i * 1.5, 'memo ' || i FROM generate_series(1, 40) i;
 INSERT INTO old.orders SELECT i, {card}, 'old ' || i FROM generate_series(1, 5) i;
 INSERT INTO people SELECT i, {email} FROM generate_series(1, 5) i;
+INSERT INTO spots SELECT i, 1, '(1,1),(0,0)', '[(1,1),(0,0)]', i, i, '2020-01-01', 'x' || i, 'x', 'x', 'x'
+  FROM generate_series(1, 5) i;
+INSERT INTO spots SELECT 9, 2, * FROM ({spot}) v;
 ANALYZE;
 GRANT USAGE ON SCHEMA old, tools, public TO PUBLIC;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, old TO PUBLIC;
@@ -63,6 +69,8 @@ WORLDS = {
         "born": "DATE '1970-01-05' + i",
         "card": "'4929 canary ' || i",
         "hidden": 8,
+        "spot": "SELECT box '(1e200,1e200),(-1e200,-1e200)', lseg '[(1e308,1e308),(-1e308,-1e308)]', 1e400, 5000000000,"
+        " date '5874897-01-01', 'hidden', 'h', 'g', 'h'",
     },
     "B": {
         "email": "'cobalt' || i || '@one.example'",
@@ -70,6 +78,7 @@ WORLDS = {
         "born": "DATE '1970-06-07' + i",
         "card": "'5555 cobalt ' || i",
         "hidden": 3,
+        "spot": "SELECT NULL::box, NULL::lseg, 1, 1, date '2020-01-01', 'other', NULL, NULL, NULL WHERE false",
     },
 }
 RAW = ("canary", "cobalt", "hidden", "7000", "4000", "1970-0")
@@ -112,7 +121,7 @@ def decision(*, identity: bool = False) -> SessionDecision:
         entries=tuple(ClassEntry(*each) for each in classes),
         unreviewed_masked=False,
         masks=masks,
-        row_filters=(RowFilter("public.users", parts, POLICY),),
+        row_filters=tuple(RowFilter(f"public.{t}", parts, POLICY) for t in ("users", "spots")),
         rows_max=None,
         seconds_max=None,
         trusted_functions=frozenset(),
@@ -153,8 +162,8 @@ class Session:
             state.server_major,
         )
 
-    def rewritten(self, sql: str) -> str:
-        facts = read_facts(sql.encode(), self.context(), simple=True)
+    def rewritten(self, sql: str, types: Sequence[int] = ()) -> str:
+        facts = read_facts(sql.encode(), self.context(), simple=not types, parameter_types=types)
         edits = [_native.Edit(e.start, e.end, e.text.encode()) for f in facts for e in f.edits]
         return _native.apply_edits(sql.encode(), edits).decode()
 
@@ -166,9 +175,32 @@ class Session:
         return self.raw(text)
 
     def raw(self, sql: str) -> Answer:
+        return self._within(sql, lambda pgconn: pgconn.exec_(sql.encode()))
+
+    def prepared(
+        self, sql: str, values: list[str], types: list[int], *, plain: bool = False
+    ) -> Answer:
+        """Run a statement as a driver does, with parameters of declared types and without planning for their values."""
+        text = sql
+        if not plain:
+            try:
+                text = self.rewritten(sql, types)
+            except ClientError as error:
+                return Answer(refused=error.report.message)
+
+        def run(pgconn: Any) -> Any:
+            pgconn.exec_(b"SET LOCAL plan_cache_mode = force_generic_plan")
+            made = pgconn.prepare(b"", text.encode(), types)
+            if made.status == psycopg.pq.ExecStatus.FATAL_ERROR:
+                return made
+            return pgconn.exec_prepared(b"", [value.encode() for value in values])
+
+        return self._within(text, run)
+
+    def _within(self, sql: str, run: Callable[[Any], Any]) -> Answer:
         pgconn = self.connection.pgconn
         pgconn.exec_(b"BEGIN")
-        result = pgconn.exec_(sql.encode())
+        result = run(pgconn)
         if result.status == psycopg.pq.ExecStatus.FATAL_ERROR:
             field = psycopg.pq.DiagnosticField.SQLSTATE
             answer = Answer(sqlstate=(result.error_field(field) or b"").decode(), text=sql)

@@ -13,6 +13,7 @@ from sluice_proxy.decisions import SessionContext
 from sluice_proxy.facts.lexer import LITERAL_KINDS, Tokens
 from sluice_proxy.facts.model import TableUse, TextEdit
 from sluice_proxy.facts.naming import Resolved
+from sluice_proxy.facts.parameters import Parameters
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Query, Source
 from sluice_proxy.facts.tree import Node, dictionaries
@@ -55,6 +56,7 @@ class Analysis:
     span: tuple[int, int]
     governed: Mapping[int, GovernedRelation]
     allow: allowlists.AllowList
+    parameters: Parameters
     pending: list[PendingEdit] = field(default_factory=list[PendingEdit])
     sources: list[Source] = field(default_factory=list[Source])
     uses: dict[str, TableUse] = field(default_factory=dict[str, TableUse])

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sluice_proxy import allowlists
 from sluice_proxy.catalog.model import Function
+from sluice_proxy.facts import types
 from sluice_proxy.facts.analysis import Analysis, constant_string, denied_function
 from sluice_proxy.facts.naming import literal, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level
 from sluice_proxy.facts.settings import free_valued, free_valued_names, settings_allowed
-from sluice_proxy.facts.traits import CONSTANT, Trait, joined, leaking
+from sluice_proxy.facts.traits import BOOL, TEXT, Trait, joined, leaking
 from sluice_proxy.facts.tree import Node, strings, unwrap
 
 _Expression = Callable[[Analysis, Node | None, Level], Trait]
@@ -45,9 +47,20 @@ _TOTAL = frozenset(
     ]
 )
 """Functions over text that raise for no value."""
-_CLOCK = frozenset(
-    {"now", "transaction_timestamp", "statement_timestamp", "current_user", "session_user"}
-)
+_RESULTS = dict.fromkeys(
+    [
+        *("length", "char_length", "character_length", "octet_length", "bit_length"),
+        *("strpos", "position", "ascii"),
+    ],
+    "pg_catalog.int4",
+) | {"starts_with": BOOL}
+_CLOCK = {
+    "now": "pg_catalog.timestamptz",
+    "transaction_timestamp": "pg_catalog.timestamptz",
+    "statement_timestamp": "pg_catalog.timestamptz",
+    "current_user": "pg_catalog.name",
+    "session_user": "pg_catalog.name",
+}
 
 
 def bind(expression: _Expression, free: Callable[[Analysis, Any], None]) -> None:
@@ -98,9 +111,14 @@ def call(a: Analysis, body: Node, level: Level) -> Trait:
         )
     name = names[-1]
     if name in _CLOCK and not parts:
-        return CONSTANT
-    if name in _TOTAL and all(part.value for part in parts) and category in ("values", "plain"):
-        return joined(parts, kind="total")
+        return Trait(kind="const", base=_CLOCK[name])
+    if (
+        name in _TOTAL
+        and category in ("values", "plain")
+        and all(part.value for part in parts)
+        and types.comparable([replace(part, base=None) for part in parts])
+    ):
+        return joined(parts, kind="total", base=_RESULTS.get(name, TEXT))
     if category == "volatile":
         whole = leaking(parts)
         return Trait(refs=whole.refs, leaks=whole.leaks, leaks_anywhere=True, columns=whole.columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import quoted
@@ -126,6 +127,8 @@ def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
                 refs=refs,
                 leaks=leaks,
                 type=first.type,
+                base=first.base,
+                collation=first.collation,
                 columns=True,
             )
         unsure.extend(source for source in each.real() if source.columns is None)
@@ -160,13 +163,21 @@ def _of_source(a: Analysis, body: Node, source: Source, name: str, level: Level)
     if source.target and known is not None:
         _target_column(a, body, source, known.name)
     leaks = frozenset({source}) if source.leaky(name) else frozenset[Source]()
-    type_ = known.type if known else None
-    bare = type_ is None or built_in(type_)
+    return replace(operand(source, name), leaks=leaks)
+
+
+def operand(source: Source, name: str) -> Trait:
+    """Return what comparing a column of a FROM item takes."""
+    known = source.column(name)
+    derived = source.derived(name)
+    type_ = known.type if known else derived.type
+    bare = built_in(known.type) if known else derived.total
     return Trait(
         kind="bare" if bare else "other",
         refs=frozenset({source}),
-        leaks=leaks,
         type=type_,
+        base=known.type.base_name if known else derived.base,
+        collation=known.type.collation if known else derived.collation,
         columns=True,
     )
 

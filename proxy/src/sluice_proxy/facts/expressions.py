@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 from sluice_proxy.facts import calls, columns, types
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level
-from sluice_proxy.facts.traits import CONSTANT, Trait, joined, leaking
+from sluice_proxy.facts.traits import BOOL, CONSTANT, Trait, joined, leaking
 from sluice_proxy.facts.tree import SINCE, Node, strings, unwrap
 
 Handler = Callable[[Analysis, Node, Level], Trait]
@@ -43,7 +44,7 @@ def every(a: Analysis, nodes: Any, level: Level) -> list[Trait]:
 
 def _children(*fields: str) -> Handler:
     def handler(a: Analysis, body: Node, level: Level) -> Trait:
-        return joined(_fields(a, body, level, fields), kind="total")
+        return joined(_fields(a, body, level, fields), kind="total", base=BOOL)
 
     return handler
 
@@ -63,12 +64,21 @@ def _constant(a: Analysis, body: Node, level: Level) -> Trait:
     del a, level
     if "sval" in body:
         return Trait(kind="const", text=body["sval"].get("sval", ""))
-    return CONSTANT
+    return next((trait for key, trait in _LITERALS.items() if key in body), CONSTANT)
+
+
+_LITERALS = {
+    "ival": Trait(kind="const", base="pg_catalog.int4"),
+    "fval": Trait(kind="const", base="pg_catalog.numeric"),
+    "boolval": Trait(kind="const", base=BOOL),
+}
 
 
 def _parameter(a: Analysis, body: Node, level: Level) -> Trait:
-    del a, body, level
-    return CONSTANT
+    del level
+    base = a.parameters.base(body.get("number", 0))
+    known = base is None or types.known(base)
+    return Trait(kind="const" if known else "other", parameter=True, base=base)
 
 
 def _operator(a: Analysis, body: Node, level: Level) -> Trait:
@@ -89,18 +99,23 @@ def _operator(a: Analysis, body: Node, level: Level) -> Trait:
             left.value
             and right.kind == "const"
             and _safe_pattern(right.text)
-            and types.text_like(left.type)
+            and types.text_like(left)
         )
-        return joined(sides, kind="total") if total else leaking(sides)
+        return joined(sides, kind="total", base=BOOL) if total else leaking(sides)
     if kind in ("AEXPR_SIMILAR", "AEXPR_NULLIF"):
         return leaking(sides)
+    sides = types.declared_alike(sides)
     if name in _COMPARISONS and all(side.value for side in sides) and types.comparable(sides):
         _free_operands(a, body)
-        return joined(sides, kind="total")
+        return joined(sides, kind="total", base=BOOL)
     if kind == "AEXPR_OP" and name in ("+", "-") and _small_shift(body, sides):
         return joined(sides, kind="total")
-    if all(side.kind == "const" for side in sides) and kind == "AEXPR_OP" and not body.get("lexpr"):
-        return joined(sides, kind="const")
+    if (
+        all(side.kind == "const" and not side.parameter for side in sides)
+        and kind == "AEXPR_OP"
+        and not body.get("lexpr")
+    ):
+        return joined(sides, kind="const", base=right.base)
     if (
         name in _COMPARISONS
         and any(side.leaky for side in sides)
@@ -114,7 +129,7 @@ def _operator(a: Analysis, body: Node, level: Level) -> Trait:
 def _small_shift(body: Node, sides: list[Trait]) -> bool:
     """Say whether this is now() or a column, plus or minus a literal interval that cannot overflow anything."""
     cast = body.get("rexpr", {}).get("TypeCast")
-    if cast is None or sides[0].columns or not sides[0].value:
+    if cast is None or sides[0].columns or sides[0].parameter or not sides[0].value:
         return False
     return types.small_interval(cast)
 
@@ -154,15 +169,24 @@ def _cast(a: Analysis, body: Node, level: Level) -> Trait:
     inner = expression(a, body["arg"], level)
     type_name = body["typeName"]
     types.check_type(a, type_name)
+    base = types.base_of(type_name)
     if inner.kind == "const":
-        return Trait(kind="const", text=inner.text if types.text_name(type_name) else None)
-    if inner.value and types.total_cast(inner.type, type_name):
-        return joined([inner], kind="total")
+        if inner.parameter and not a.parameters.settled(body["arg"], base, type_name):
+            return leaking([inner])
+        return Trait(
+            kind="const" if types.constant_total(type_name) else "other",
+            text=inner.text if types.text_name(type_name) else None,
+            base=base,
+            parameter=inner.parameter,
+        )
+    if not inner.leaky and types.total_cast(inner.type, type_name):
+        total = Trait(kind="total", refs=inner.refs, columns=inner.columns, base=base)
+        return replace(total, type=inner.type if inner.base == base else None)
     return leaking([inner])
 
 
 def _boolean(a: Analysis, body: Node, level: Level) -> Trait:
-    return joined(every(a, body["args"], level), kind="total")
+    return joined(every(a, body["args"], level), kind="total", base=BOOL)
 
 
 def _sublink(a: Analysis, body: Node, level: Level) -> Trait:
@@ -202,17 +226,21 @@ def _sublink_opening(a: Analysis, offset: int, kind: str) -> int:
 
 
 def _case(a: Analysis, body: Node, level: Level) -> Trait:
-    parts: list[Trait] = []
+    tests: list[Trait] = []
+    results: list[Trait] = []
     if "arg" in body:
         calls.check_operator(a, ["="])
-        parts.append(expression(a, body["arg"], level))
+        tests.append(expression(a, body["arg"], level))
     for item in body["args"]:
         _, when = unwrap(item)
-        parts.append(expression(a, when["expr"], level))
-        parts.append(expression(a, when["result"], level))
+        tests.append(expression(a, when["expr"], level))
+        results.append(expression(a, when["result"], level))
     if "defresult" in body:
-        parts.append(expression(a, body["defresult"], level))
-    return joined(parts, kind="total")
+        results.append(expression(a, body["defresult"], level))
+    compared = all(test.value for test in tests) and types.comparable(tests)
+    test = joined(tests, kind="total") if "arg" not in body or compared else leaking(tests)
+    result = types.blended(results)
+    return joined([test, result], kind="total", base=result.base)
 
 
 def _indirection(a: Analysis, body: Node, level: Level) -> Trait:
@@ -235,17 +263,12 @@ def _row(a: Analysis, body: Node, level: Level) -> Trait:
 
 
 def _list(a: Analysis, body: Node, level: Level) -> Trait:
-    parts = every(a, body.get("items"), level)
-    if all(part.kind == "const" for part in parts):
-        return CONSTANT
-    return joined(parts, kind="total")
+    return types.blended(every(a, body.get("items"), level))
 
 
 def _array(a: Analysis, body: Node, level: Level) -> Trait:
-    parts = every(a, body.get("elements"), level)
-    if all(part.kind == "const" for part in parts):
-        return CONSTANT
-    return joined(parts, kind="total")
+    whole = types.blended(every(a, body.get("elements"), level))
+    return replace(whole, base=None)
 
 
 def _named_argument(a: Analysis, body: Node, level: Level) -> Trait:
@@ -256,7 +279,13 @@ def _collate(a: Analysis, body: Node, level: Level) -> Trait:
     names = strings(body["collname"])
     if len(names) > 1 and names[0] != "pg_catalog":
         raise refused(f'collation "{".".join(names)}" is not one of PostgreSQL\'s own')
-    return leaking([expression(a, body["arg"], level)]) if "arg" in body else CONSTANT
+    if "arg" not in body:
+        return CONSTANT
+    inner = expression(a, body["arg"], level)
+    if names[-1] not in ("C", "POSIX", "default") or not inner.value:
+        return leaking([inner])
+    collation = None if names[-1] == "default" else f'pg_catalog."{names[-1]}"'
+    return replace(inner, collation=collation)
 
 
 def _value_function(a: Analysis, body: Node, level: Level) -> Trait:
@@ -264,12 +293,23 @@ def _value_function(a: Analysis, body: Node, level: Level) -> Trait:
     op = body["op"]
     if op in ("SVFOP_CURRENT_CATALOG", "SVFOP_CURRENT_SCHEMA") or op.startswith("SVFOP_"):
         a.functions.add("pg_catalog." + op.removeprefix("SVFOP_").lower())
-        return CONSTANT
+        return Trait(
+            kind="const", base=_VALUE_FUNCTIONS.get(op.removesuffix("_N"), "pg_catalog.name")
+        )
     raise not_understood(f"the value function {op}")
 
 
-def _min_max(a: Analysis, body: Node, level: Level) -> Trait:
-    return joined(every(a, body["args"], level), kind="total")
+_VALUE_FUNCTIONS = {
+    "SVFOP_CURRENT_DATE": "pg_catalog.date",
+    "SVFOP_CURRENT_TIME": "pg_catalog.timetz",
+    "SVFOP_CURRENT_TIMESTAMP": "pg_catalog.timestamptz",
+    "SVFOP_LOCALTIME": "pg_catalog.time",
+    "SVFOP_LOCALTIMESTAMP": "pg_catalog.timestamp",
+}
+
+
+def _blend(a: Analysis, body: Node, level: Level) -> Trait:
+    return types.blended(every(a, body["args"], level))
 
 
 def _set_to_default(a: Analysis, body: Node, level: Level) -> Trait:
@@ -309,13 +349,13 @@ HANDLERS: dict[str, Handler] = {
     "BoolExpr": _boolean,
     "BooleanTest": _children("arg"),
     "CaseExpr": _case,
-    "CoalesceExpr": _children("args"),
+    "CoalesceExpr": _blend,
     "CollateClause": _collate,
     "ColumnRef": columns.column,
     "FuncCall": calls.call,
     "GroupingFunc": _param_all,
     "List": _list,
-    "MinMaxExpr": _min_max,
+    "MinMaxExpr": _blend,
     "NamedArgExpr": _named_argument,
     "NullTest": _children("arg"),
     "ParamRef": _parameter,

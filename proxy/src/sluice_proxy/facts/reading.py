@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 
 from sluice_proxy import allowlists
@@ -14,6 +15,7 @@ from sluice_proxy.facts.guards import settle
 from sluice_proxy.facts.lexer import Tokens
 from sluice_proxy.facts.model import SessionEffects, StatementFacts, TableUse
 from sluice_proxy.facts.naming import resolve
+from sluice_proxy.facts.parameters import Parameters
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.select import query
 from sluice_proxy.facts.tree import Node, RawStatement, dictionaries, parse, unwrap
@@ -33,13 +35,16 @@ _KINDS = {
 }
 
 
-def read_facts(text: bytes, context: SessionContext, *, simple: bool) -> tuple[StatementFacts, ...]:
+def read_facts(
+    text: bytes, context: SessionContext, *, simple: bool, parameter_types: Sequence[int] = ()
+) -> tuple[StatementFacts, ...]:
     """Read every statement of a text.
 
     Args:
         text: As the client sent it, without the closing NUL.
         context: The session's.
         simple: True for a Query, which may hold several statements.
+        parameter_types: OIDs that a Parse declares; 0 where the server decides.
 
     Raises:
         ClientError: Not parsed, not known, or not allowed to anybody whose data are masked. Never in open sessions.
@@ -47,7 +52,7 @@ def read_facts(text: bytes, context: SessionContext, *, simple: bool) -> tuple[S
     if context.decision.level is SessionLevel.OPEN:
         return _open(text, context)
     try:
-        return _closed(text, context, simple=simple)
+        return _closed(text, context, parameter_types, simple=simple)
     except RecursionError as error:
         raise not_understood("a statement nested too deeply") from error
     except (KeyError, IndexError, TypeError, AttributeError) as error:
@@ -55,7 +60,9 @@ def read_facts(text: bytes, context: SessionContext, *, simple: bool) -> tuple[S
         raise not_understood("a statement of an unexpected form") from error
 
 
-def _closed(text: bytes, context: SessionContext, *, simple: bool) -> tuple[StatementFacts, ...]:
+def _closed(
+    text: bytes, context: SessionContext, parameter_types: Sequence[int], *, simple: bool
+) -> tuple[StatementFacts, ...]:
     tokens = Tokens(text)
     statements = parse(text)
     if len(statements) > 1 and not simple:
@@ -65,7 +72,7 @@ def _closed(text: bytes, context: SessionContext, *, simple: bool) -> tuple[Stat
     out: list[StatementFacts] = []
     refreshed = False
     for statement in statements:
-        facts = _statement(tokens, context, statement)
+        facts = _statement(tokens, context, statement, parameter_types)
         if refreshed and (
             facts.tables or facts.functions or facts.edits or facts.kind not in _HARMLESS_LATER
         ):
@@ -117,13 +124,19 @@ _HARMLESS_LATER = frozenset(
 )
 
 
-def _statement(tokens: Tokens, context: SessionContext, statement: RawStatement) -> StatementFacts:
+def _statement(
+    tokens: Tokens,
+    context: SessionContext,
+    statement: RawStatement,
+    parameter_types: Sequence[int] = (),
+) -> StatementFacts:
     a = Analysis(
         tokens=tokens,
         context=context,
         span=tokens.span(statement.start, statement.end),
         governed=governed_of(context),
         allow=allowlists.for_major(context.server_major),
+        parameters=Parameters(parameter_types, statement.body),
         query=query,
         write=write,
     )

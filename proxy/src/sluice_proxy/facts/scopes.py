@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from sluice_proxy.catalog.model import Column, Relation
+from sluice_proxy.catalog.model import Column, ColumnType, Relation
 from sluice_proxy.facts.model import TableUse
 from sluice_proxy.governed import GovernedRelation
 
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What comparing a sub-select's column takes."""
+
+    total: bool = True
+    """It may be an operand of the total operators."""
+    base: str | None = None
+    """``schema.typname`` of its base type; None when not known."""
+    type: ColumnType | None = None
+    """The column's type, when it is a column's."""
+    collation: str | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -27,7 +40,7 @@ class Source:
     columns: tuple[str, ...] | None = None
     """Names as the statement sees them, in order; None when not known."""
     renamed: dict[str, str] = field(default_factory=dict[str, str])
-    """The relation's column behind each visible name that an alias list changed."""
+    """The column below behind each visible name that an alias list changed."""
     query: Query | None = None
     """The sub-select or CTE behind it."""
     target: bool = False
@@ -66,7 +79,7 @@ class Source:
         """Return the relation's column that the statement calls ``name``."""
         if self.relation is None:
             return None
-        return self.relation.column(self.renamed.get(name, name))
+        return self.relation.column(self.origin(name))
 
     def has(self, name: str) -> bool | None:
         """Say whether it has a column of that name; None when its columns are not known."""
@@ -74,7 +87,27 @@ class Source:
 
     def leaky(self, name: str) -> bool:
         """Say whether this column is an expression over hidden rows that a predicate would evaluate early."""
-        return self.filtered and self.query is not None and name in self.query.leaky_columns
+        if self.members:
+            return any(member.leaky(name) for member in self.members)
+        query = self.query
+        if query is None or not self.filtered:
+            return False
+        unknown = query.columns is None and query.leaky_targets
+        return unknown or self.origin(name) in query.leaky_columns
+
+    def origin(self, name: str) -> str:
+        """Return the name that a visible column has below this FROM item's alias list."""
+        return self.renamed.get(name, name)
+
+    def derived(self, name: str) -> Derived:
+        """Say what comparing a column of a sub-select or of a join takes."""
+        if self.members:
+            return Derived(total=not self.filtered)
+        if self.query is None:
+            return Derived()
+        if self.query.columns is None:
+            return Derived(total=not self.filtered)
+        return self.query.derived.get(self.origin(name)) or Derived()
 
 
 @dataclass(eq=False, slots=True)
@@ -84,6 +117,8 @@ class Query:
     level: Level | None = None
     columns: tuple[str, ...] | None = None
     leaky_columns: set[str] = field(default_factory=set[str])
+    derived: dict[str, Derived] = field(default_factory=dict[str, Derived])
+    """What is known of its columns; names that are absent are nobody's in particular."""
     total: bool = False
     """Nothing in it can raise or leak: it may stand in a predicate as it is."""
     leaky_targets: bool = False

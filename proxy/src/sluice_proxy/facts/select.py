@@ -7,12 +7,14 @@ from typing import Any
 from sluice_proxy.facts import grouping, sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.calls import window
+from sluice_proxy.facts.columns import operand
 from sluice_proxy.facts.expressions import every, expression, free_literals
 from sluice_proxy.facts.predicates import condition, having
 from sluice_proxy.facts.refusals import not_understood
-from sluice_proxy.facts.scopes import Cte, Level, Query
+from sluice_proxy.facts.scopes import Cte, Derived, Level, Query
 from sluice_proxy.facts.traits import Trait
 from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.types import blended
 
 _KNOWN = frozenset(
     [
@@ -146,8 +148,9 @@ def renamed(found: Query, names: list[str]) -> tuple[str, ...] | None:
         found.leaky_targets = True
         return None
     columns = (*names, *found.columns[len(names) :])
-    pairs = zip(found.columns, columns, strict=False)
+    pairs = list(zip(found.columns, columns, strict=False))
     found.leaky_columns = {new for old, new in pairs if old in found.leaky_columns}
+    found.derived = {new: found.derived[old] for old, new in pairs if old in found.derived}
     return columns
 
 
@@ -164,20 +167,57 @@ def _set_operation(a: Analysis, body: Node, level: Level, result: Query) -> None
         for name, own in zip(result.columns, arm.columns, strict=False):
             if own in arm.leaky_columns:
                 result.leaky_columns.add(name)
+    _blend_arms(result, left, right)
     level.outer |= (left.level.outer if left.level else set()) - set(level.sources)
     level.outer |= (right.level.outer if right.level else set()) - set(level.sources)
 
 
+def _blend_arms(result: Query, left: Query, right: Query) -> None:
+    """Bring the columns of two arms to one type, as the server does."""
+    pairs = zip(result.columns or (), left.columns or (), right.columns or (), strict=False)
+    for name, *own in pairs:
+        sides = [_operand(arm, each) for arm, each in zip((left, right), own, strict=True)]
+        blend = blended(sides)
+        if blend.leaky:
+            result.leaky_columns.add(name)
+            result.leaky_targets = True
+        _derive(result, name, blend)
+
+
+def _operand(query: Query, name: str) -> Trait:
+    found = query.derived.get(name) or Derived()
+    return Trait(
+        kind="total" if found.total else "other",
+        type=found.type,
+        base=found.base,
+        collation=found.collation,
+    )
+
+
+def _derive(result: Query, name: str, trait: Trait) -> None:
+    """Note what comparing a result column takes; of two columns of one name the worse counts."""
+    total = trait.value and not (trait.kind == "const" and trait.parameter)
+    found = Derived(total, trait.base, trait.type, trait.collation)
+    known = result.derived.get(name)
+    result.derived[name] = found if known in (None, found) else Derived(total=False)
+
+
 def _values(a: Analysis, body: Node, level: Level, result: Query) -> None:
-    width = 0
+    columns: list[list[Trait]] = []
     for row in body["valuesLists"]:
         _, items = unwrap(row)
         values = items.get("items", [])
-        width = max(width, len(values))
-        for item in values:
-            expression(a, item, level)
+        columns.extend([] for _ in range(len(values) - len(columns)))
+        for item, column in zip(values, columns, strict=False):
+            column.append(expression(a, item, level))
             free_literals(a, item)
-    result.columns = tuple(f"column{number}" for number in range(1, width + 1))
+    result.columns = tuple(f"column{number}" for number in range(1, len(columns) + 1))
+    for name, traits in zip(result.columns, columns, strict=True):
+        blend = blended(traits)
+        if blend.leaks or blend.leaks_anywhere:
+            result.leaky_columns.add(name)
+            result.leaky_targets = True
+        _derive(result, name, blend)
 
 
 def _plain(a: Analysis, body: Node, level: Level, result: Query, role: str) -> None:
@@ -205,10 +245,6 @@ def _plain(a: Analysis, body: Node, level: Level, result: Query, role: str) -> N
     result.total = (
         result.total and "withClause" not in body and not any(t.leaky or t.barrier for t in traits)
     )
-    if any(trait.barrier for trait in traits):
-        result.leaky_columns = {
-            name for name in result.leaky_columns if name not in (result.columns or ())
-        } | (result.leaky_columns)
 
 
 def _targets(
@@ -240,6 +276,7 @@ def _targets(
         if leaky:
             result.leaky_columns.add(name)
             result.leaky_targets = True
+        _derive(result, name, trait)
         if kind == "A_Indirection" and "A_Star" in inner["indirection"][-1]:
             names = None
         if names is not None:
@@ -265,12 +302,16 @@ def _star(inner: Node, level: Level, names: list[str] | None, result: Query) -> 
     out = list(names or [])
     for source in chosen:
         if source.query is not None and source.filtered:
-            result.leaky_columns |= source.query.leaky_columns
             result.leaky_targets |= source.query.leaky_targets
         if source.columns is None:
             known = False
-        else:
-            out.extend(source.columns)
+            result.leaky_targets |= source.filtered
+            continue
+        out.extend(source.columns)
+        for name in source.columns:
+            if source.leaky(name):
+                result.leaky_columns.add(name)
+            _derive(result, name, operand(source, name))
     return out if known else None
 
 

@@ -168,11 +168,6 @@ def _rename(source: Source, names: list[str]) -> None:
     old = source.columns
     source.columns = (*names, *old[len(names) :])
     source.renamed = dict(zip(source.columns, old, strict=False))
-    if source.query is not None:
-        leaky = {new for new, was in source.renamed.items() if was in source.query.leaky_columns}
-        source.query.leaky_columns |= leaky
-        source.renamed = {}
-        source.renamed.clear()
 
 
 def _subselect(a: Analysis, body: Node, level: Level) -> Source:
@@ -267,7 +262,7 @@ def _join(a: Analysis, body: Node, level: Level) -> list[Source]:
         for source in both:
             _fence_leaky(a, source, name)
             if source.use is not None and source.has(name):
-                source.use.reads.add(source.renamed.get(name, name))
+                source.use.reads.add(source.origin(name))
     level.total &= condition(a, body.get("quals"), level, "on")
     for key in ("alias", "join_using_alias"):
         if key in body:
@@ -282,7 +277,7 @@ def _fence_leaky(a: Analysis, source: Source, name: str | None) -> None:
     if (
         query.leaky_targets
         if name is None or query.columns is None
-        else name in query.leaky_columns
+        else source.origin(name) in query.leaky_columns
     ):
         a.fences.append(query)
 

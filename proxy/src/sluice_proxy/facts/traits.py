@@ -9,6 +9,8 @@ from typing import Literal
 from sluice_proxy.catalog.model import ColumnType
 from sluice_proxy.facts.scopes import Source
 
+BOOL = "pg_catalog.bool"
+TEXT = "pg_catalog.text"
 Kind = Literal["bare", "const", "total", "other"]
 """A column of a built-in type; a constant or parameter; total over such; anything else that is not leaky by itself."""
 
@@ -26,6 +28,12 @@ class Trait:
     barrier: bool = False
     """It holds an aggregate or a window function, so it is evaluated behind the filter."""
     type: ColumnType | None = None
+    base: str | None = None
+    """``schema.typname`` of its base type; None when not known, as for a parameter or a string constant."""
+    collation: str | None = None
+    """A string's collation where it is not the database's."""
+    parameter: bool = False
+    """A constant that is not one before the statement runs."""
     text: str | None = None
     """A string constant's value."""
     columns: bool = False
@@ -45,11 +53,12 @@ class Trait:
 CONSTANT = Trait(kind="const")
 
 
-def joined(parts: Iterable[Trait], *, kind: Kind = "other") -> Trait:
-    """Return the trait of something harmless made of ``parts``."""
+def joined(parts: Iterable[Trait], *, kind: Kind = "other", base: str | None = None) -> Trait:
+    """Return the trait of something harmless made of ``parts``, of the type ``base``."""
     refs: frozenset[Source] = frozenset()
     leaks: frozenset[Source] = frozenset()
-    anywhere = barrier = columns = False
+    anywhere = barrier = columns = parameter = False
+    collation: str | None = None
     every = True
     for part in parts:
         refs |= part.refs
@@ -57,6 +66,8 @@ def joined(parts: Iterable[Trait], *, kind: Kind = "other") -> Trait:
         anywhere |= part.leaks_anywhere
         barrier |= part.barrier
         columns |= part.columns
+        parameter |= part.parameter
+        collation = part.collation or collation
         every &= part.value
     return Trait(
         kind=kind if every and not leaks and not anywhere else "other",
@@ -65,6 +76,9 @@ def joined(parts: Iterable[Trait], *, kind: Kind = "other") -> Trait:
         leaks_anywhere=anywhere,
         barrier=barrier,
         columns=columns,
+        base=base,
+        collation=collation if base != BOOL else None,
+        parameter=parameter,
     )
 
 
@@ -77,4 +91,5 @@ def leaking(parts: Iterable[Trait]) -> Trait:
         leaks_anywhere=whole.leaks_anywhere or not whole.refs,
         barrier=whole.barrier,
         columns=whole.columns,
+        parameter=whole.parameter,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sluice_proxy.catalog.model import ColumnType
 from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.traits import Trait
+from sluice_proxy.facts.traits import Trait, joined, leaking
 from sluice_proxy.facts.tree import Node, strings
 
 _MORE = frozenset(
@@ -97,6 +98,24 @@ def base(body: Node) -> str:
     return (strings(body.get("names")) or [""])[-1]
 
 
+def base_of(body: Node) -> str | None:
+    """Return ``schema.typname`` of one of PostgreSQL's own types; None for every other, and for arrays."""
+    names = strings(body.get("names"))
+    if body.get("arrayBounds") or (len(names) > 1 and names[0] != "pg_catalog"):
+        return None
+    name = names[-1]
+    return f"pg_catalog.{name}" if name in _KNOWN else None
+
+
+_KNOWN = frozenset(
+    [
+        *("bool", "bytea", "int2", "int4", "int8", "numeric", "float4", "float8", "money", "oid"),
+        *("text", "varchar", "bpchar", "name", "char", "date", "timestamp", "timestamptz", "time"),
+        *("timetz", "interval", "uuid", "json", "jsonb", "inet", "cidr", "bit", "varbit"),
+    ]
+)
+
+
 def plain(body: Node) -> bool:
     """Say whether a constant cast to it decides nothing but its own value."""
     names = strings(body.get("names"))
@@ -108,18 +127,33 @@ def text_name(body: Node) -> bool:
     return base(body) in _TEXT and not body.get("arrayBounds")
 
 
-def text_like(type_: ColumnType | None) -> bool:
-    """Say whether LIKE on it is PostgreSQL's own text operator."""
-    return type_ is None or type_.base_name.removeprefix("pg_catalog.") in _TEXT
+def text_like(side: Trait) -> bool:
+    """Say whether LIKE on it is PostgreSQL's own text operator, under a collation that has it."""
+    if side.base is not None and side.base not in _STRINGS:
+        return False
+    return side.collation is None or side.collation.startswith("pg_catalog.")
 
 
 def built_in(type_: ColumnType) -> bool:
-    """Say whether comparing values of the type runs PostgreSQL's own total code."""
+    """Say whether comparing values of the type runs PostgreSQL's own total code.
+
+    Types without equality for sorting or hashing are out: their comparisons compute areas and lengths, which overflow.
+    """
+    if not type_.has_equality:
+        return False
     if type_.category == "E":
         return True
     if type_.category in ("C", "P", "A") and type_.element is not None:
         return type_.element.startswith("pg_catalog.")
     return type_.base_name.startswith("pg_catalog.") and type_.category not in ("C", "P")
+
+
+def constant_total(body: Node) -> bool:
+    """Say whether a constant of the named type may be an operand of the total operators."""
+    return base(body) not in _UNORDERED
+
+
+_UNORDERED = frozenset({"box", "circle", "json", "line", "lseg", "path", "point", "polygon", "xml"})
 
 
 def total_cast(source: ColumnType | None, target: Node) -> bool:
@@ -130,7 +164,7 @@ def total_cast(source: ColumnType | None, target: Node) -> bool:
     if source is None:
         return False
     if name in ("text", "varchar"):
-        return built_in(source)
+        return source.category == "E" or source.base_name.startswith("pg_catalog.")
     if target.get("typmods"):
         return False
     return source.base_name == f"pg_catalog.{name}" or name in _WIDENING.get(
@@ -138,10 +172,69 @@ def total_cast(source: ColumnType | None, target: Node) -> bool:
     )
 
 
+_INTEGERS = frozenset({"pg_catalog.int2", "pg_catalog.int4", "pg_catalog.int8"})
+_NUMBERS = _INTEGERS | _FLOATS | {"pg_catalog.numeric"}
+_STRINGS = frozenset(f"pg_catalog.{name}" for name in _TEXT)
+_MOMENTS = frozenset({"pg_catalog.date", "pg_catalog.timestamp", "pg_catalog.timestamptz"})
+_TOGETHER = (
+    _INTEGERS | {"pg_catalog.numeric"},
+    _INTEGERS | _FLOATS,
+    _STRINGS,
+    frozenset({"pg_catalog.inet", "pg_catalog.cidr"}),
+    frozenset({"pg_catalog.bit", "pg_catalog.varbit"}),
+)
+"""Types that PostgreSQL brings together by casts that never raise."""
+
+
+def known(base_name: str) -> bool:
+    """Say whether this is one of PostgreSQL's own types whose comparisons never raise."""
+    name = base_name.removeprefix("pg_catalog.")
+    return name in _KNOWN and name not in _UNORDERED
+
+
+def declared_alike(sides: list[Trait]) -> list[Trait]:
+    """Take a parameter whose declared type is the very type of the column beside it for an ordinary one."""
+    declared = {
+        f"pg_catalog.oid {s.type.base_oid}" for s in sides if s.value and s.type is not None
+    }
+    return [
+        replace(side, kind="const", base=None) if side.parameter and side.base in declared else side
+        for side in sides
+    ]
+
+
 def comparable(sides: Sequence[Trait]) -> bool:
-    """Say whether comparing needs no cast that can overflow."""
-    names = {side.type.base_name for side in sides if side.type is not None}
-    return not ("pg_catalog.numeric" in names and names & _FLOATS)
+    """Say whether comparing needs no cast that can raise."""
+    names = {side.base for side in sides if side.base is not None}
+    if _collations_differ(sides):
+        return False
+    if len(names) < 2 or names <= _MOMENTS or any(names <= group for group in _TOGETHER):
+        return True
+    if names <= _NUMBERS:
+        # A declared precision keeps a numeric within what a float holds.
+        return all(
+            side.type is not None and "(" in side.type.base_sql
+            for side in sides
+            if side.base == "pg_catalog.numeric" and side.kind != "const"
+        )
+    return False
+
+
+def _collations_differ(sides: Sequence[Trait]) -> bool:
+    """Comparing strings of two collations raises once a row is there, not before."""
+    return len({side.collation for side in sides} - {None}) > 1
+
+
+def blended(sides: Sequence[Trait]) -> Trait:
+    """Return the trait of values brought to one type, as CASE, COALESCE and UNION do."""
+    names = {side.base for side in sides if side.base is not None}
+    fits = len(names) < 2 or any(names <= group for group in _TOGETHER)
+    if not fits or _collations_differ(sides):
+        return leaking(sides)
+    whole = joined(sides, kind="total", base=names.pop() if len(names) == 1 else None)
+    if all(side.kind == "const" for side in sides):
+        return replace(whole, kind="const")
+    return whole
 
 
 def small_interval(cast: Node) -> bool:
