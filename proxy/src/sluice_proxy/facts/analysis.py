@@ -88,6 +88,8 @@ class Analysis:
     """Inside RETURNING: references to masked columns of the target become their masks."""
     bare_call: int | None = None
     """Identity of a call that is a whole, unnamed result column: a replacement must keep its name."""
+    result_reference: int | None = None
+    """Identity of the column reference that is a whole result column."""
     top_targets: set[int] = field(default_factory=set[int])
     """Identities of calls that are result columns of a bare top-level SELECT."""
     query: Callable[..., Query] = field(default=lambda *_args, **_kw: Query())

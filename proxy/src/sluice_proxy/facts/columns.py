@@ -134,12 +134,27 @@ def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
         unsure.extend(source for source in each.real() if source.columns is None)
     source = level.named(name)
     if source is not None:
+        _keep_row_type(a, body, source)
         return _whole(a, source, level)
     if unsure:
         return Trait(kind="total", refs=frozenset(unsure), columns=True)
     if any(source.target and source.governed for source in _all_sources(level)):
         raise not_understood(f'a column reference "{name}" that cannot be resolved')
     return Trait(refs=_all_sources(level), leaks=_all_sources(level), columns=True)
+
+
+def _keep_row_type(a: Analysis, body: Node, source: Source) -> None:
+    """Give a whole row that is a result column the table's own row type: a sub-select's row is a record.
+
+    Where an outer join may leave the row out, the cast would make a row of NULLs of it; a domain's CHECK would judge masks.
+    """
+    governed, table = source.governed, source.relation
+    if governed is None or table is None or a.result_reference != id(body) or source.nullable:
+        return
+    if source.target or any(c.type.oid != c.type.base_oid for c in table.columns):
+        return
+    end = a.tokens.dotted_end(a.tokens.at(body["location"]), 1)
+    a.append(end, f"::{quoted(table.schema)}.{quoted(table.name)}")
 
 
 def _raw(source: Source, name: str) -> bool:

@@ -265,6 +265,7 @@ def _targets(
             traits.append(expression(a, value, level))
             names = _star(inner, level, names, result)
             continue
+        a.result_reference = id(inner) if kind == "ColumnRef" else None
         if kind in ("FuncCall", "ColumnRef"):
             trait = _named(a, value, level, id(inner), a.bare_call)
         else:
