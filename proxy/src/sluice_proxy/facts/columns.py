@@ -146,7 +146,8 @@ def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
 def _keep_row_type(a: Analysis, body: Node, source: Source) -> None:
     """Give a whole row that is a result column the table's own row type: a sub-select's row is a record.
 
-    Where an outer join may leave the row out, the cast would make a row of NULLs of it; a domain's CHECK would judge masks.
+    Where an outer join may leave the row out, the cast would make a row of NULLs of it; a domain's CHECK would judge
+    masks.
     """
     governed, table = source.governed, source.relation
     if governed is None or table is None or a.result_reference != id(body) or source.nullable:
