@@ -1,0 +1,1 @@
+"""The operator's own certificates: an authority, its rotation with overlap, and what it signs. Pure."""
