@@ -17,7 +17,7 @@ FOLDERS = [*EXAMPLES, ROOT / "tests" / "corpus" / "policies"]
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_committed_policies_compile_without_any_problem(folder: Path):
-    loaded = load_directory(folder)
+    loaded = load_directory(folder / "policies" if (folder / "policies").is_dir() else folder)
     namespace = loaded.classifications[0].metadata.namespace
     assert namespace is not None
     compiled = compile_profile(loaded.resources, Profile(namespace, "default", {}))
