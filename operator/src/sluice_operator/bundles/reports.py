@@ -1,0 +1,201 @@
+"""What sidecars say they have in force, summed up for the controller."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sluice_operator.bundles.callers import Caller
+from sluice_operator.bundles.refusals import BAD_REQUEST, Refusal, too_many
+
+STATUS_BYTES_MAX: Final = 256 << 10
+SILENT_MAX_S: Final = 90.0
+"""Sidecars report each 30 s; one that was silent for three of them is not counted."""
+INTERVAL_MIN_S: Final = 0.2
+"""Sidecars report at most once a second; more often than this is refused."""
+DENIALS_MAX: Final = 100
+PROBLEMS_MAX: Final = 200
+"""The report is one ConfigMap: 1 MiB at most."""
+PODS_MAX: Final = 50_000
+
+Name = Annotated[str, Field(max_length=320)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ProblemReport(_Model):
+    """Something that does not work fully in one sidecar."""
+
+    database: Name
+    message: Annotated[str, Field(max_length=1024)]
+
+
+class DenialReport(_Model):
+    """How often something was denied since the last report that was taken."""
+
+    database: Name
+    policy: Name
+    rule: Annotated[str, Field(max_length=256)]
+    message: Annotated[str, Field(max_length=512)]
+    count: Annotated[int, Field(ge=1)]
+
+
+class StatusReport(_Model):
+    """``status.schema.json``."""
+
+    contract: Literal[1]
+    profile: Annotated[str, Field(max_length=512)]
+    sequence: Annotated[int, Field(ge=1)] | None
+    revision: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")] | None
+    ready: bool
+    problems: Annotated[list[ProblemReport], Field(max_length=32)]
+    denials: Annotated[list[DenialReport], Field(max_length=32)]
+
+
+def parse_status(raw: bytes) -> StatusReport:
+    """Return a report.
+
+    Raises:
+        Refusal: It does not keep the contract; the sentence names the first field.
+    """
+    try:
+        return StatusReport.model_validate_json(raw)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise Refusal(
+            422, BAD_REQUEST, f"the status does not keep the contract: {place}: {first['msg']}"
+        ) from None
+
+
+@dataclass(slots=True)
+class _Last:
+    caller: Caller
+    status: StatusReport
+    at: float
+
+
+@dataclass(slots=True)
+class _Denial:
+    number: int
+    caller: Caller
+    what: DenialReport
+    count: int
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "n": self.number,
+            "namespace": self.caller.namespace,
+            "pod": self.caller.pod,
+            "database": self.what.database,
+            "policy": self.what.policy,
+            "rule": self.what.rule,
+            "message": self.what.message,
+            "count": self.count,
+        }
+
+
+class Reports:
+    """The last report of each pod that reports here."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: dict[str, _Last] = {}
+        self._denials: deque[_Denial] = deque(maxlen=DENIALS_MAX)
+        # Numbers go up over restarts of this replica too.
+        self._next = time.time_ns() // 1_000_000
+        self._written = self._next - 1
+        self.changed = asyncio.Event()
+        """Set when the next document says something new."""
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def take(self, caller: Caller, status: StatusReport) -> None:
+        """Take a sidecar's report.
+
+        Raises:
+            Refusal: It is not about the caller's profile, or comes too soon after the last.
+        """
+        if status.profile != caller.profile:
+            raise Refusal(
+                403, "NotGoverned", f"the status is of another profile than {caller.profile}"
+            )
+        now, last = self._clock(), self._last.get(caller.pod_uid)
+        if last is not None and now - last.at < INTERVAL_MIN_S:
+            raise too_many("this pod reports too often; once a second is enough")
+        if last is None and len(self._last) >= PODS_MAX:
+            raise too_many("more pods report than this replica takes")
+        self._last[caller.pod_uid] = _Last(caller, status, now)
+        for denial in status.denials:
+            self._denied(caller, denial)
+        if last is None or status.denials or _said(last.status) != _said(status):
+            self.changed.set()
+
+    def pod_gone(self, uid: str) -> None:
+        """Forget a deleted pod."""
+        if self._last.pop(uid, None) is not None:
+            self.changed.set()
+
+    def keep_only(self, uids: frozenset[str]) -> None:
+        """Forget all pods but these."""
+        for uid in set(self._last) - uids:
+            self.pod_gone(uid)
+
+    def document(self) -> dict[str, Any]:
+        """Return the report for the controller; what it says counts as written."""
+        self.changed.clear()
+        now = self._clock()
+        for uid in [uid for uid, last in self._last.items() if now - last.at > SILENT_MAX_S]:
+            del self._last[uid]
+        profiles: dict[str, Counter[str]] = {}
+        problems: list[dict[str, Any]] = []
+        for last in self._last.values():
+            counts = profiles.setdefault(last.status.profile, Counter())
+            counts[str(last.status.sequence or 0)] += 1
+            problems += (
+                {
+                    "profile": last.status.profile,
+                    "namespace": last.caller.namespace,
+                    "pod": last.caller.pod,
+                    "database": problem.database,
+                    "message": problem.message,
+                }
+                for problem in last.status.problems
+                if len(problems) < PROBLEMS_MAX
+            )
+        self._written = self._next - 1
+        return {
+            "contract": 1,
+            "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "profiles": {name: dict(counts) for name, counts in sorted(profiles.items())},
+            "problems": problems[:PROBLEMS_MAX],
+            "denials": [denial.document() for denial in self._denials],
+        }
+
+    def _denied(self, caller: Caller, what: DenialReport) -> None:
+        """Number a denial; the same one that has not been written yet is counted together."""
+        for kept in self._denials:
+            same = kept.caller.pod_uid == caller.pod_uid and _key(kept.what) == _key(what)
+            if same and kept.number > self._written:
+                kept.count += what.count
+                return
+        self._denials.append(_Denial(self._next, caller, what, what.count))
+        self._next += 1
+
+
+def _said(status: StatusReport) -> tuple[object, ...]:
+    return status.sequence, status.revision, status.problems
+
+
+def _key(what: DenialReport) -> tuple[str, ...]:
+    return what.database, what.policy, what.rule, what.message
