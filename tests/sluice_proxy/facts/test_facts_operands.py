@@ -26,6 +26,8 @@ SELECT count(*) FROM {spots} WHERE coalesce(size, 1::float8) > 0
 SELECT count(*) FROM {spots} WHERE greatest(size, 1::float8) > 0
 SELECT count(*) FROM (SELECT size AS a FROM {spots}) x WHERE a > 0::float8
 SELECT count(*) FROM {spots} WHERE big = 1::oid
+SELECT count(*) FROM {spots} WHERE label <> 'hidden' OR (id, size) = (9, 1::float8)
+SELECT count(*) FROM {spots} WHERE label <> 'hidden' OR (id, size) IN ((1, 1), (9, 1::float8))
 SELECT count(*) FROM {spots} WHERE coalesce(at, now()) > '2000-01-01'
 SELECT count(*) FROM {spots} WHERE label <> 'hidden' OR latin < posix
 SELECT count(*) FROM {spots} s, LATERAL (VALUES (1 / (s.id - 9))) v(k) WHERE v.k < 5
@@ -109,6 +111,8 @@ def test_parameter_that_is_cast_for_each_row_tells_of_no_hidden_row(
         ("at > now() - interval '1 year'", []),
         ("id = ANY($1::int[])", [0]),
         ("area IS NOT NULL", []),
+        ("(id, size) IN ((1, 1), (2, $1))", [0]),
+        ("id IN (SELECT user_id FROM orders)", []),
         ("id = (CASE WHEN big > 3 THEN 1 ELSE 2 END)", []),
     ],
 )

@@ -84,6 +84,8 @@ class Analysis:
     locking: bool = False
     refresh: bool = False
     nested: int = 0
+    joining: bool = False
+    """Inside WHERE or ON: an equality there joins."""
     returning: bool = False
     """Inside RETURNING: references to masked columns of the target become their masks."""
     bare_call: int | None = None

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from sluice_proxy.catalog.model import Column
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.scopes import SYSTEM_COLUMNS, Level, Source
+from sluice_proxy.facts.scopes import SYSTEM_COLUMNS, Derived, Level, Query, Source
 from sluice_proxy.facts.traits import Trait
 from sluice_proxy.facts.tree import Node, strings, unwrap
 from sluice_proxy.facts.types import built_in
-from sluice_proxy.masks import mask_sql
+from sluice_proxy.masks import is_constant, is_partial, mask_sql
 
 _Expression = Callable[[Analysis, Node | None, Level], Trait]
 _expression: list[_Expression] = []
@@ -117,6 +118,8 @@ def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
                     f'a column reference "{name}" that may mean more than one table'
                 )
             traits = [_of_source(a, body, source, name, level) for source in sure]
+            if len(traits) == 1 and not unsure:
+                return traits[0]
             refs = frozenset(source for trait in traits for source in trait.refs) | frozenset(
                 unsure
             )
@@ -194,8 +197,29 @@ def operand(source: Source, name: str) -> Trait:
         type=type_,
         base=known.type.base_name if known else derived.base,
         collation=known.type.collation if known else derived.collation,
+        weak=derived.weak if known is None else _weak(source, known),
         columns=True,
     )
+
+
+def operand_of(query: Query, name: str) -> Trait:
+    """Return what comparing a sub-select's result column takes."""
+    found = query.derived.get(name) or Derived()
+    return Trait(
+        kind="total" if found.total else "other",
+        type=found.type,
+        base=found.base,
+        collation=found.collation,
+        columns=True,
+        weak=found.weak,
+    )
+
+
+def _weak(source: Source, known: Column) -> bool:
+    mask = source.governed.masks.get(known.name) if source.governed and not source.target else None
+    if mask is None or (mask.kind == "null" and not known.not_null):
+        return False  # NULL equals nothing: such a join has no rows.
+    return is_partial(mask) or is_constant(mask)
 
 
 def _of_members(a: Analysis, body: Node, source: Source, name: str, level: Level) -> Trait:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from sluice_proxy.facts import calls, columns, types
+from sluice_proxy.facts import calls, columns, joins, types
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.scopes import Level
+from sluice_proxy.facts.scopes import Level, Query
 from sluice_proxy.facts.traits import BOOL, CONSTANT, Trait, joined, leaking
 from sluice_proxy.facts.tree import SINCE, Node, strings, unwrap
 
@@ -94,6 +94,8 @@ def _operator(a: Analysis, body: Node, level: Level) -> Trait:
     right = expression(a, body.get("rexpr"), level)
     sides = [left, right]
     name = names[-1]
+    if a.joining and name == "=" and kind in _EQUALITIES:
+        joins.check_equality(left, right)
     if kind in _LIKE:
         total = (
             left.value
@@ -124,6 +126,9 @@ def _operator(a: Analysis, body: Node, level: Level) -> Trait:
         _free_operands(a, body)  # Comparing does not raise: only the leaky operand counts.
         return joined(sides)
     return leaking(sides)
+
+
+_EQUALITIES = frozenset({"AEXPR_OP", "AEXPR_NOT_DISTINCT"})
 
 
 def _small_shift(body: Node, sides: list[Trait]) -> bool:
@@ -180,7 +185,9 @@ def _cast(a: Analysis, body: Node, level: Level) -> Trait:
             parameter=inner.parameter,
         )
     if not inner.leaky and types.total_cast(inner.type, type_name):
-        total = Trait(kind="total", refs=inner.refs, columns=inner.columns, base=base)
+        total = Trait(
+            kind="total", refs=inner.refs, columns=inner.columns, base=base, weak=inner.weak
+        )
         return replace(total, type=inner.type if inner.base == base else None)
     return leaking([inner])
 
@@ -199,15 +206,29 @@ def _sublink(a: Analysis, body: Node, level: Level) -> Trait:
     opening = _sublink_opening(a, body["location"], kind)
     _, select = unwrap(body["subselect"])
     query = a.query(a, select, level, end=a.tokens.close(opening), role="sublink")
+    operator = (strings(body.get("operName")) or ["="])[-1]
+    if kind == "ANY_SUBLINK" and a.joining and operator == "=":
+        joins.check_membership(test, query)
     if kind == "ANY_SUBLINK" and query.leaky_targets and query.filtered:
         a.fences.append(query)
     outer = frozenset(query.level.outer if query.level else ())
     parts = [test, Trait(refs=outer, columns=bool(outer))]
-    operator = (strings(body.get("operName")) or ["="])[-1]
     total = query.total and kind not in ("EXPR_SUBLINK", "ARRAY_SUBLINK")
-    if total and test.value and operator in _COMPARISONS:
+    compared = kind == "EXISTS_SUBLINK" or _comparable_rows(test, query)
+    if total and test.value and operator in _COMPARISONS and compared:
         return joined([test, Trait(kind="total", refs=outer)], kind="total")
     return leaking(parts)
+
+
+def _comparable_rows(test: Trait, query: Query) -> bool:
+    """Say whether comparing a value or row with what a sub-select shows cannot raise."""
+    if query.columns is None:
+        return False
+    shown = [columns.operand_of(query, name) for name in query.columns]
+    return all(
+        side.value and types.comparable([own, side])
+        for own, side in zip(test.parts or (test,), shown, strict=False)
+    )
 
 
 def _sublink_opening(a: Analysis, offset: int, kind: str) -> int:
@@ -258,12 +279,17 @@ def _indirection(a: Analysis, body: Node, level: Level) -> Trait:
 
 def _row(a: Analysis, body: Node, level: Level) -> Trait:
     parts = every(a, body.get("args"), level)
-    whole = joined(parts, kind="total")
-    return whole if body.get("row_format") == "COERCE_IMPLICIT_CAST" else joined(parts)
+    implicit = body.get("row_format") == "COERCE_IMPLICIT_CAST"
+    return replace(joined(parts, kind="total" if implicit else "other"), parts=tuple(parts))
 
 
 def _list(a: Analysis, body: Node, level: Level) -> Trait:
-    return types.blended(every(a, body.get("items"), level))
+    items = every(a, body.get("items"), level)
+    rows = [item.parts for item in items if item.parts]
+    if len(rows) != len(items) or len({len(row) for row in rows}) != 1:
+        return types.blended(items)
+    fields = tuple(types.blended(column) for column in zip(*rows, strict=True))
+    return replace(joined(fields, kind="total"), parts=fields)
 
 
 def _array(a: Analysis, body: Node, level: Level) -> Trait:

@@ -42,7 +42,9 @@ def condition(a: Analysis, node: Node | None, level: Level, word: str) -> bool:
     conjuncts = body["args"] if kind == "BoolExpr" and body["boolop"] == "AND_EXPR" else [node]
     if conjuncts != [node]:
         a.visit(body)
+    joining, a.joining = a.joining, True
     traits = [expression(a, item, level) for item in conjuncts]
+    a.joining = joining
     leaky = [(item, trait) for item, trait in zip(conjuncts, traits, strict=True) if trait.leaky]
     if not leaky or not a.enforcing:
         return not leaky

@@ -23,6 +23,8 @@ class Derived:
     type: ColumnType | None = None
     """The column's type, when it is a column's."""
     collation: str | None = None
+    weak: bool = False
+    """Its mask shows different values alike."""
 
 
 @dataclass(eq=False, slots=True)

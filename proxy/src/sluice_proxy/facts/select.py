@@ -7,7 +7,7 @@ from typing import Any
 from sluice_proxy.facts import grouping, sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.calls import window
-from sluice_proxy.facts.columns import operand
+from sluice_proxy.facts.columns import operand, operand_of
 from sluice_proxy.facts.expressions import every, expression, free_literals
 from sluice_proxy.facts.predicates import condition, having
 from sluice_proxy.facts.refusals import not_understood
@@ -176,7 +176,7 @@ def _blend_arms(result: Query, left: Query, right: Query) -> None:
     """Bring the columns of two arms to one type, as the server does."""
     pairs = zip(result.columns or (), left.columns or (), right.columns or (), strict=False)
     for name, *own in pairs:
-        sides = [_operand(arm, each) for arm, each in zip((left, right), own, strict=True)]
+        sides = [operand_of(arm, each) for arm, each in zip((left, right), own, strict=True)]
         blend = blended(sides)
         if blend.leaky:
             result.leaky_columns.add(name)
@@ -184,20 +184,10 @@ def _blend_arms(result: Query, left: Query, right: Query) -> None:
         _derive(result, name, blend)
 
 
-def _operand(query: Query, name: str) -> Trait:
-    found = query.derived.get(name) or Derived()
-    return Trait(
-        kind="total" if found.total else "other",
-        type=found.type,
-        base=found.base,
-        collation=found.collation,
-    )
-
-
 def _derive(result: Query, name: str, trait: Trait) -> None:
     """Note what comparing a result column takes; of two columns of one name the worse counts."""
     total = trait.value and not (trait.kind == "const" and trait.parameter)
-    found = Derived(total, trait.base, trait.type, trait.collation)
+    found = Derived(total, trait.base, trait.type, trait.collation, trait.weak)
     known = result.derived.get(name)
     result.derived[name] = found if known in (None, found) else Derived(total=False)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sluice_proxy.facts import types
+from sluice_proxy.facts import joins, types
 from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.calls import check_operator
 from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.naming import Resolved, quoted, resolve
 from sluice_proxy.facts.predicates import condition
@@ -253,10 +254,14 @@ def _join(a: Analysis, body: Node, level: Level) -> list[Source]:
         source.nullable = True
     both = [*left, *right]
     if body.get("isNatural"):
+        joins.check_natural(left, right)
         for source in both:
             source.everything = True
             _fence_leaky(a, source, None)
     using = strings(body.get("usingClause"))
+    joins.check_using(left, right, using)
+    if using or body.get("isNatural"):
+        check_operator(a, ["="])
     a.mentioned.update(using)
     for name in using:
         for source in both:

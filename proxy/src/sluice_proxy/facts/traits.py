@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +32,10 @@ class Trait:
     """``schema.typname`` of its base type; None when not known, as for a parameter or a string constant."""
     collation: str | None = None
     """A string's collation where it is not the database's."""
+    parts: tuple[Trait, ...] = ()
+    """The fields of a row constructor."""
+    weak: bool = False
+    """All that it reads is masked so that different values often look alike."""
     parameter: bool = False
     """A constant that is not one before the statement runs."""
     text: str | None = None
@@ -53,13 +57,14 @@ class Trait:
 CONSTANT = Trait(kind="const")
 
 
-def joined(parts: Iterable[Trait], *, kind: Kind = "other", base: str | None = None) -> Trait:
+def joined(parts: Sequence[Trait], *, kind: Kind = "other", base: str | None = None) -> Trait:
     """Return the trait of something harmless made of ``parts``, of the type ``base``."""
     refs: frozenset[Source] = frozenset()
     leaks: frozenset[Source] = frozenset()
     anywhere = barrier = columns = parameter = False
     collation: str | None = None
     every = True
+    weak = [part.weak for part in parts if part.columns]
     for part in parts:
         refs |= part.refs
         leaks |= part.leaks
@@ -78,11 +83,12 @@ def joined(parts: Iterable[Trait], *, kind: Kind = "other", base: str | None = N
         columns=columns,
         base=base,
         collation=collation if base != BOOL else None,
+        weak=bool(weak) and all(weak) and base != BOOL,
         parameter=parameter,
     )
 
 
-def leaking(parts: Iterable[Trait]) -> Trait:
+def leaking(parts: Sequence[Trait]) -> Trait:
     """Return the trait of something that can raise, made of ``parts``."""
     whole = joined(parts)
     return Trait(
@@ -91,5 +97,6 @@ def leaking(parts: Iterable[Trait]) -> Trait:
         leaks_anywhere=whole.leaks_anywhere or not whole.refs,
         barrier=whole.barrier,
         columns=whole.columns,
+        weak=whole.weak,
         parameter=whole.parameter,
     )

@@ -206,6 +206,9 @@ def declared_alike(sides: list[Trait]) -> list[Trait]:
 def comparable(sides: Sequence[Trait]) -> bool:
     """Say whether comparing needs no cast that can raise."""
     names = {side.base for side in sides if side.base is not None}
+    rows = [side.parts for side in sides if side.parts]
+    if len(rows) == 2 and not all(comparable(pair) for pair in zip(*rows, strict=False)):
+        return False
     if _collations_differ(sides):
         return False
     if len(names) < 2 or names <= _MOMENTS or any(names <= group for group in _TOGETHER):
@@ -220,6 +223,17 @@ def comparable(sides: Sequence[Trait]) -> bool:
     return False
 
 
+def _widest(names: set[str]) -> str | None:
+    order = (
+        *sorted(_INTEGERS),
+        "pg_catalog.numeric",
+        "pg_catalog.float4",
+        "pg_catalog.float8",
+        "pg_catalog.text",
+    )
+    return max(names, key=lambda name: order.index(name) if name in order else 0, default=None)
+
+
 def _collations_differ(sides: Sequence[Trait]) -> bool:
     """Comparing strings of two collations raises once a row is there, not before."""
     return len({side.collation for side in sides} - {None}) > 1
@@ -231,7 +245,7 @@ def blended(sides: Sequence[Trait]) -> Trait:
     fits = len(names) < 2 or any(names <= group for group in _TOGETHER)
     if not fits or _collations_differ(sides):
         return leaking(sides)
-    whole = joined(sides, kind="total", base=names.pop() if len(names) == 1 else None)
+    whole = joined(sides, kind="total", base=_widest(names))
     if all(side.kind == "const" for side in sides):
         return replace(whole, kind="const")
     return whole
