@@ -1,0 +1,191 @@
+"""Our containers and volumes, with every field that the API server would fill in spelled out.
+
+So a stored pod compares with a derived one by plain equality.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sluice_operator.admission import names
+from sluice_operator.admission.identity import compact
+from sluice_operator.admission.model import InjectionSettings
+from sluice_operator.admission.tuning import Tuning, requirements
+
+OPA_ARGUMENTS: Final = (
+    "run",
+    "--server",
+    f"--addr=unix://{names.RUN_PATH}/opa.sock",
+    "--unix-socket-perm=600",
+    "--authorization=basic",
+    "--optimize-store-for-read-speed",
+    "--skip-version-check",
+    "--log-level=error",
+    "--log-format=json",
+    f"--diagnostic-addr=0.0.0.0:{names.OPA_PORT}",
+    f"--config-file={names.RUN_PATH}/config.json",
+    f"{names.RUN_PATH}/authz.rego",
+)
+"""What the sidecar's own way of starting OPA gives, and the address for probes."""
+
+RUN_BYTES: Final = "64Mi"
+"""Configuration, certificate, token, and OPA's persisted bundle."""
+STATE_BYTES: Final = "64Mi"
+_STARTUP_FAILURES: Final = 300
+"""At one a second: the bundle service may take minutes to come up beside its first pods."""
+_MODE_READABLE: Final = 0o444
+
+_LOCKED: Final[dict[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "privileged": False,
+    "readOnlyRootFilesystem": True,
+    "runAsGroup": names.UID,
+    "runAsNonRoot": True,
+    "runAsUser": names.UID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+
+
+def _probe(path: str, port: int, *, period: int, failures: int, timeout: int = 2) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
+        "timeoutSeconds": timeout,
+        "periodSeconds": period,
+        "successThreshold": 1,
+        "failureThreshold": failures,
+    }
+
+
+def _mount(name: str, path: str, *, read_only: bool = False) -> dict[str, Any]:
+    return {"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})}
+
+
+def _container(
+    name: str, image: str, settings: InjectionSettings, arguments: list[str]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": arguments,
+        "securityContext": {**_LOCKED, "capabilities": {"drop": ["ALL"]}},
+        "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _environment(
+    settings: InjectionSettings, tuning: Tuning, databases: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    trust = {"ca_pem": settings.trust.ca_pem, "keys": dict(settings.trust.keys)}
+    plain = {
+        "SLUICE_BUNDLES_URL": settings.bundles_url,
+        "SLUICE_TRUST": compact(trust),
+        "SLUICE_DATABASES": compact(databases),
+        "SLUICE_LOG_LEVEL": tuning.log_level,
+        "SLUICE_CLUSTER_DOMAIN": settings.cluster_domain,
+        "SLUICE_SPOOL_BYTES_MAX": str(settings.spool_bytes_max),
+        "SLUICE_DRAIN_SECONDS": str(settings.drain_seconds),
+    }
+    if tuning.audit_log is not None:
+        plain["SLUICE_AUDIT_LOG"] = tuning.audit_log
+    fields = {
+        "SLUICE_POD_NAME": "metadata.name",
+        "SLUICE_POD_NAMESPACE": "metadata.namespace",
+        "SLUICE_POD_UID": "metadata.uid",
+    }
+    # `$(NAME)` in a value would be replaced by the kubelet; `$$` is a plain dollar.
+    return [
+        *({"name": name, "value": text.replace("$", "$$")} for name, text in plain.items()),
+        *(
+            {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
+            for name, path in fields.items()
+        ),
+    ]
+
+
+def _catalog_secrets(databases: list[dict[str, Any]]) -> list[str]:
+    return [entry["secret"] for entry in databases if entry["secret"] is not None]
+
+
+def our_containers(
+    settings: InjectionSettings, tuning: Tuning, databases: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """sluice-init, sluice-opa and sluice-proxy."""
+    run = _mount(names.RUN_VOLUME, names.RUN_PATH)
+    mounts = [
+        run,
+        _mount(names.STATE_VOLUME, names.STATE_PATH),
+        _mount(names.SPOOL_VOLUME, names.SPOOL_PATH),
+        _mount(names.TOKEN_VOLUME, names.TOKEN_PATH, read_only=True),
+        *(
+            _mount(f"{names.CATALOG_VOLUME}{n}", f"{names.CATALOG_PATH}/{n}", read_only=True)
+            for n, _ in enumerate(_catalog_secrets(databases))
+        ),
+    ]
+    environment = _environment(settings, tuning, databases)
+    image = settings.proxy_image
+    opa_probe = ("/health", names.OPA_PORT)
+    return [
+        {
+            **_container(names.INIT, image, settings, ["prepare"]),
+            "command": ["sluice-sidecar"],
+            "env": environment,
+            "resources": requirements(tuning.init),
+            "volumeMounts": mounts,
+        },
+        {
+            **_container(names.OPA, settings.opa_image, settings, list(OPA_ARGUMENTS)),
+            "restartPolicy": "Always",
+            "resources": requirements(tuning.opa),
+            "startupProbe": _probe(*opa_probe, period=1, failures=_STARTUP_FAILURES),
+            "livenessProbe": _probe(*opa_probe, period=10, failures=6),
+            "volumeMounts": [run],
+        },
+        {
+            **_container(names.PROXY, image, settings, ["run"]),
+            "command": ["sluice-sidecar"],
+            "restartPolicy": "Always",
+            "env": environment,
+            "resources": requirements(tuning.proxy),
+            "startupProbe": _probe(
+                "/readyz", names.HEALTH_PORT, period=1, failures=_STARTUP_FAILURES
+            ),
+            "readinessProbe": _probe("/readyz", names.HEALTH_PORT, period=5, failures=3),
+            "livenessProbe": _probe("/healthz", names.HEALTH_PORT, period=10, failures=6),
+            "volumeMounts": mounts,
+        },
+    ]
+
+
+def our_volumes(
+    settings: InjectionSettings, databases: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What our containers mount, and nobody else."""
+    # The spool stops itself at its own bound; the volume's is where the kubelet would end the pod.
+    spool_bytes = settings.spool_bytes_max + settings.spool_bytes_max // 4
+    token = {
+        "audience": names.AUDIENCE,
+        "expirationSeconds": names.TOKEN_SECONDS,
+        "path": "token",
+    }
+    return [
+        {"name": names.RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": RUN_BYTES}},
+        {"name": names.STATE_VOLUME, "emptyDir": {"sizeLimit": STATE_BYTES}},
+        {"name": names.SPOOL_VOLUME, "emptyDir": {"sizeLimit": str(spool_bytes)}},
+        {
+            "name": names.TOKEN_VOLUME,
+            "projected": {
+                "sources": [{"serviceAccountToken": token}],
+                "defaultMode": 0o644,
+            },
+        },
+        *(
+            {
+                "name": f"{names.CATALOG_VOLUME}{n}",
+                "secret": {"secretName": secret, "optional": True, "defaultMode": _MODE_READABLE},
+            }
+            for n, secret in enumerate(_catalog_secrets(databases))
+        ),
+    ]

@@ -1,0 +1,179 @@
+"""All classifications of the cluster as a pod meets them: servers, their loopback addresses, their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sluice_crds import DataClassification
+from sluice_operator.admission import names
+from sluice_operator.admission.hostnames import absolute, shortened, spellings
+
+SERVERS_MAX: Final = names.LOOPBACK_LAST - names.LOOPBACK_FIRST + 1
+
+_TLS_IN_FORCE: Final = ("disable", "prefer")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Hosts that databases share, so that one loopback address stands for all of them."""
+
+    canonical: str
+    names: frozenset[str]
+    databases: tuple[DataClassification, ...]
+
+    @property
+    def hosts(self) -> Iterable[str]:
+        """Names, sorted."""
+        return sorted(self.names)
+
+
+@dataclass(slots=True)
+class _Group:
+    """A server while it is found."""
+
+    names: set[str] = field(default_factory=set[str])
+    databases: list[DataClassification] = field(default_factory=list[DataClassification])
+    taken: set[tuple[int, str]] = field(default_factory=set[tuple[int, str]])
+    """Ports and names of databases: what the StartupMessage tells apart behind one address."""
+
+
+def full_name(model: DataClassification) -> str:
+    """``namespace/name``."""
+    return f"{model.metadata.namespace}/{model.metadata.name}"
+
+
+def _seniority(model: DataClassification) -> tuple[bool, str, str]:
+    created = model.metadata.creation_timestamp
+    return created is None, created or "", full_name(model)
+
+
+def _names(model: DataClassification, domain: str) -> set[str]:
+    namespace = model.metadata.namespace or ""
+    found: set[str] = set()
+    for host in model.spec.database.hosts:
+        found |= spellings(host, namespace, domain)
+    return found
+
+
+def _servers(models: Iterable[DataClassification], domain: str) -> list[Server]:
+    """Group by shared names, the older first.
+
+    A younger classification that would put two databases of one name behind one address stands
+    alone: with the names that nobody older has.
+    """
+    groups: list[_Group] = []
+    for model in sorted(models, key=_seniority):
+        own = _names(model, domain)
+        database = (model.spec.database.port, model.spec.database.name)
+        near = [group for group in groups if group.names & own]
+        taken = [pair for group in near for pair in group.taken]
+        if database in taken or len(set(taken)) != len(taken):
+            for group in near:
+                own -= group.names
+            groups.append(_Group(own, [model], {database}))
+            continue
+        merged = _Group(own, [model], {database})
+        for group in near:
+            merged.names |= group.names
+            merged.databases = [*group.databases, *merged.databases]
+            merged.taken |= group.taken
+            groups.remove(group)
+        groups.append(merged)
+    return sorted(
+        (_server(group, domain) for group in groups), key=lambda s: (s.canonical, *s.hosts)
+    )
+
+
+def _server(group: _Group, domain: str) -> Server:
+    databases = tuple(sorted(group.databases, key=_seniority))
+    first = databases[0]
+    canonical = absolute(first.spec.database.hosts[0], first.metadata.namespace or "", domain)
+    return Server(canonical, frozenset(group.names), databases)
+
+
+@dataclass(frozen=True, slots=True)
+class Estate:
+    """Made once for each change of the classifications, read for each pod."""
+
+    domain: str
+    servers: tuple[Server, ...] = ()
+
+    @classmethod
+    def of(cls, models: Iterable[DataClassification], *, domain: str = "cluster.local") -> Estate:
+        """Group classifications, whose namespace must be filled in, into servers."""
+        return cls(domain, tuple(_servers(models, domain)))
+
+    @property
+    def generations(self) -> Mapping[str, int]:
+        """``namespace/name`` → generation of each classification, sorted."""
+        found = {
+            full_name(m): m.metadata.generation or 0 for s in self.servers for m in s.databases
+        }
+        return dict(sorted(found.items()))
+
+    def address(self, index: int) -> str:
+        """Loopback address of the server at an index."""
+        return f"127.0.0.{names.LOOPBACK_FIRST + index}"
+
+    def aliases(self, namespace: str, searches: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """``hostAliases`` for a pod of a namespace, which may shorten names by search domains."""
+        own = (f"{namespace}.svc.{self.domain}", *searches)
+        mapped = {name for server in self.servers for name in server.names}
+        out: list[dict[str, Any]] = []
+        for index, server in enumerate(self.servers):
+            short: set[str] = set()
+            for name in server.names:
+                short |= shortened(name, own) - mapped
+            mapped |= short
+            if hosts := sorted(server.names | short):
+                out.append({"ip": self.address(index), "hostnames": hosts})
+        return out
+
+    def admits(self, namespace: str) -> list[str]:
+        """Full names of the classifications that admit workloads of a namespace."""
+        return sorted(
+            full_name(model)
+            for server in self.servers
+            for model in server.databases
+            if admits(model, namespace)
+        )
+
+
+def admits(model: DataClassification, namespace: str) -> bool:
+    """Whether workloads of a namespace may come."""
+    return namespace == model.metadata.namespace or namespace in (
+        model.spec.allowed_namespaces or ()
+    )
+
+
+def database_entries(estate: Estate, namespace: str) -> list[dict[str, Any]]:
+    """``SLUICE_DATABASES`` for a pod of a namespace, in the order of full names.
+
+    Catalog Secrets are those of admitted databases only: whoever writes a classification must not
+    choose which Secret a foreign namespace's pods mount.
+    """
+    found: list[tuple[str, dict[str, Any], str | None]] = []
+    for index, server in enumerate(estate.servers):
+        for model in server.databases:
+            database = model.spec.database
+            home = model.metadata.namespace or ""
+            reference = database.catalog_secret_ref if admits(model, namespace) else None
+            mode = database.tls.mode if database.tls is not None else "prefer"
+            entry = {
+                "name": full_name(model),
+                "database": database.name,
+                "upstream": [absolute(database.hosts[0], home, estate.domain), database.port],
+                "listen": f"{estate.address(index)}:{database.port}",
+                # Other modes are refused by the compiler: such a database is denied.
+                "tls": mode if mode in _TLS_IN_FORCE else "prefer",
+            }
+            found.append((full_name(model), entry, reference.name if reference else None))
+    out: list[dict[str, Any]] = []
+    catalogs = 0
+    for _, entry, secret in sorted(found, key=lambda item: item[0]):
+        place = None if secret is None else f"{names.CATALOG_PATH}/{catalogs}"
+        catalogs += secret is not None
+        out.append({**entry, "catalog": place, "secret": secret})
+    return out
