@@ -131,7 +131,7 @@ class Kubectl:
 
 
 def until(
-    probe: Callable[[], T], *, within_s: float = 60, what: str = "", every_s: float = POLL_S
+    probe: Callable[[], T | None], *, within_s: float = 60, what: str = "", every_s: float = POLL_S
 ) -> T:
     """Return the first true answer of ``probe``; an exception it raises counts as not yet.
 
