@@ -1,7 +1,14 @@
 """From policy files to signed OPA bundles. Pure but for reading the directory."""
 
 from sluice_policy.bundles import bundle
-from sluice_policy.compiler import Compiled, Profile, compile_profile, content_revision
+from sluice_policy.compiler import (
+    Compiled,
+    Judged,
+    Profile,
+    compile_profile,
+    content_revision,
+    judge,
+)
 from sluice_policy.keys import SigningKey
 from sluice_policy.loader import Loaded, load_directory
 from sluice_policy.problems import Problem
@@ -9,6 +16,7 @@ from sluice_policy.resources import Resource
 
 __all__ = [
     "Compiled",
+    "Judged",
     "Loaded",
     "Problem",
     "Profile",
@@ -17,5 +25,6 @@ __all__ = [
     "bundle",
     "compile_profile",
     "content_revision",
+    "judge",
     "load_directory",
 ]

@@ -82,6 +82,7 @@ def bundle(
     profile_id: str,
     max_policy_age_s: int,
     key: SigningKey,
+    trust: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Pack and sign.
 
@@ -92,22 +93,22 @@ def bundle(
         profile_id: Whom it is for; a sidecar refuses another profile's.
         max_policy_age_s: Seconds after ``issued_at`` for which it may stay in force.
         key: Signs every file, the manifest included.
+        trust: Whom sidecars are to trust from now on: ``{"ca_pem": …, "keys": {id: PEM}}``; None says nothing.
 
     Returns:
         A tar.gz; equal arguments give equal bytes but for the signature.
     """
     if sequence < 1:
         raise ValueError("sequences count from 1")
-    manifest: dict[str, Any] = {
-        "revision": compiled.revision,
-        "roots": list(ROOTS),
-        "metadata": {
-            "contract": CONTRACT,
-            "profile": profile_id,
-            "sequence": sequence,
-            "issued_at": _issued(issued_at),
-            "max_policy_age_s": max_policy_age_s,
-        },
+    metadata: dict[str, Any] = {
+        "contract": CONTRACT,
+        "profile": profile_id,
+        "sequence": sequence,
+        "issued_at": _issued(issued_at),
+        "max_policy_age_s": max_policy_age_s,
     }
+    if trust is not None:
+        metadata["trust"] = dict(trust)
+    manifest = {"revision": compiled.revision, "roots": list(ROOTS), "metadata": metadata}
     files = {DATA_PATH: compiled.data, MANIFEST_PATH: canonical(manifest), **compiled.modules}
     return _archive({**files, SIGNATURES_PATH: _signatures(files, key)})

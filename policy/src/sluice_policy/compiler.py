@@ -110,39 +110,77 @@ def _selected(
     return {**document, "subjects": sorted(possible, key=repr)}
 
 
-def compile_profile(resources: Iterable[Resource], profile: Profile) -> Compiled:
-    """Compile what one profile comes under.
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Resources whose every problem is known: what any number of profiles is compiled from."""
 
-    A resource that is not valid is left out, with its problems, and the others still compile; a
-    database whose classification is not valid is denied to everybody. Who calls decides whether a
-    result with errors may come into force.
+    databases: Mapping[str, Database]
+    """By full name; those that are not sound are among them, and denied to everybody."""
+    policies: tuple[Policy, ...]
+    """Those without errors, by full name."""
+    problems: tuple[Problem, ...] = ()
+    """Of every resource, in reading order."""
+
+    def document(self, profile: Profile, denied: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """What one profile comes under, as ``data.json`` has it below ``sluice_data``.
+
+        Args:
+            profile: The workload.
+            denied: Databases (full names) that are denied whatever their classification says, with
+                the reason, a sentence; they need no classification.
+        """
+        selected = (_selected(policy, self.databases, profile) for policy in self.policies)
+        databases = {n: database_document(d, profile.namespace) for n, d in self.databases.items()}
+        for name, reason in (denied or {}).items():
+            databases[name] = {"state": "denied", "reason": reason}
+        return {
+            "contract": CONTRACT,
+            "profile": profile.id,
+            "databases": databases,
+            "policies": [entry for entry in selected if entry is not None],
+        }
+
+    def compile(self, profile: Profile, denied: Mapping[str, str] | None = None) -> Compiled:
+        """Compile what one profile comes under; the arguments are those of ``document``."""
+        return compile_document(self.document(profile, denied), self.problems)
+
+
+def compile_document(document: Mapping[str, Any], problems: tuple[Problem, ...] = ()) -> Compiled:
+    """The content of a bundle with a profile's document, and its revision."""
+    data = canonical({"sluice_data": document})
+    modules = library()
+    revision = content_revision({DATA_PATH: data, **modules})
+    return Compiled(problems=problems, data=data, revision=revision, modules=modules)
+
+
+def judge(resources: Iterable[Resource]) -> Judged:
+    """Judge resources against each other.
+
+    A resource that is not valid is left out, with its problems, and the others still count; a
+    database whose classification is not valid is denied to everybody.
     """
     distinct, problems = _distinct(resources)
     databases = judge_databases(distinct)
     for database in databases.values():
         problems += database.problems
-    entries: list[dict[str, Any]] = []
+    policies: list[Policy] = []
     for resource in sorted(distinct, key=lambda resource: resource.full_name):
         if not isinstance(resource.model, DatabaseAccessPolicy):
             continue
         policy, found = PolicyCompiler(resource, databases).compile()
         problems += found
-        if policy is not None and (entry := _selected(policy, databases, profile)) is not None:
-            entries.append(entry)
-    document = {
-        "contract": CONTRACT,
-        "profile": profile.id,
-        "databases": {n: database_document(d, profile.namespace) for n, d in databases.items()},
-        "policies": entries,
-    }
-    data = canonical({"sluice_data": document})
-    modules = library()
-    return Compiled(
-        problems=tuple(sorted(set(problems), key=_reading_order)),
-        data=data,
-        revision=content_revision({DATA_PATH: data, **modules}),
-        modules=modules,
-    )
+        if policy is not None:
+            policies.append(policy)
+    ordered = tuple(sorted(set(problems), key=_reading_order))
+    return Judged(databases, tuple(policies), ordered)
+
+
+def compile_profile(resources: Iterable[Resource], profile: Profile) -> Compiled:
+    """Compile what one profile comes under: ``judge`` and ``Judged.compile`` in one.
+
+    Who calls decides whether a result with errors may come into force.
+    """
+    return judge(resources).compile(profile)
 
 
 def _reading_order(problem: Problem) -> tuple[str, int, str, str, str]:
