@@ -6,22 +6,18 @@ import asyncio
 import contextlib
 import os
 import ssl
-from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Final
+from collections.abc import Generator, Mapping
+from typing import Any, Final, cast
 
 import structlog
 import uvicorn
 from cryptography import x509
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sluice_operator.kube.api import KubeError
-from sluice_operator.kube.bundle_store import StoredCertificate
+from sluice_operator import log_keys as keys
 
 log = structlog.get_logger(__name__)
 
-LOOK_S: Final = 10.0
-"""The Secret is looked at so often: far below the shortest life of a certificate."""
-WAIT_S: Final = 0.5
 KEEP_ALIVE_S: Final = 75
 """Above the 30 s between a sidecar's reports, so that they stay with one replica."""
 HEAD_S: Final = 10.0
@@ -35,59 +31,39 @@ Application = Any
 class LiveCertificate:
     """A TLS context whose certificate changes while connections go on."""
 
-    def __init__(self, read: Callable[[], Awaitable[StoredCertificate | None]]) -> None:
-        """Make one without a certificate yet.
-
-        Args:
-            read: Returns the certificate as it is stored now; None: there is none yet.
-        """
-        self._read = read
-        self._version: str | None = None
+    def __init__(self) -> None:
+        """Make one without a certificate yet."""
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_3
-        self.problem: str | None = "no certificate yet"
-        """Why the stored certificate is not in use; None when it is."""
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.ready = asyncio.Event()
+        """Set once there is one."""
+        self.problem: str | None = "there is no certificate yet: the controller makes it"
+        """Why the newest certificate is not in use; None when it is."""
         self.expires_at: float | None = None
         """Of the certificate in use, in seconds since 1970."""
 
-    async def wait(self) -> None:
-        """Return when there is one."""
-        while self._version is None:
-            await self.look()
-            if self._version is None:
-                await asyncio.sleep(WAIT_S)
+    def take(self, data: Mapping[str, bytes] | None) -> None:
+        """Take the data of the Secret; what cannot be used leaves the last certificate in force.
 
-    async def follow(self) -> None:
-        """Keep up with the Secret until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK_S)
-            await self.look()
-
-    async def look(self) -> None:
-        """Take up what is stored now; what cannot be used leaves the last one in force."""
+        Args:
+            data: With ``tls.crt`` and ``tls.key``; None: the Secret is gone.
+        """
+        if data is None:
+            self.problem = "the Secret of the certificate is gone"
+            log.error("certificate not taken", **{keys.REASON: self.problem})
+            return
         try:
-            stored = await self._read()
-            if stored is None:
-                self._problem("the controller has not made the certificate yet")
-            elif stored.version != self._version:
-                self._take(stored)
-            else:
-                self.problem = None
-        except (KubeError, ssl.SSLError, ValueError, OSError) as error:
-            self._problem(f"the certificate cannot be used: {error}")
-
-    def _take(self, stored: StoredCertificate) -> None:
-        leaf = x509.load_pem_x509_certificates(stored.chain_pem)[0]
-        with _memory_file(stored.key_pem + b"\n" + stored.chain_pem) as path:
-            self.context.load_cert_chain(path)
-        self._version, self.problem = stored.version, None
-        self.expires_at = leaf.not_valid_after_utc.timestamp()
-        log.info("certificate in use", not_after=leaf.not_valid_after_utc.isoformat())
-
-    def _problem(self, text: str) -> None:
-        if text != self.problem:
-            log.warning("certificate", reason=text)
-        self.problem = text
+            chain, key = data["tls.crt"], data["tls.key"]
+            leaf = x509.load_pem_x509_certificates(chain)[0]
+            with _memory_file(key + b"\n" + chain) as path:
+                self.context.load_cert_chain(path)
+        except (KeyError, ValueError, OSError) as error:
+            self.problem = f"the certificate cannot be used: {error}"
+            log.error("certificate not taken", **{keys.REASON: str(error)})  # noqa: TRY400
+            return
+        self.problem, self.expires_at = None, leaf.not_valid_after_utc.timestamp()
+        log.info("certificate in use", **{keys.SERIAL: f"{leaf.serial_number:x}"})
+        self.ready.set()
 
 
 @contextlib.contextmanager
@@ -149,7 +125,7 @@ class Server(uvicorn.Server):
 def make_server(
     application: Application,
     *,
-    host: str = "0.0.0.0",  # noqa: S104  A pod's own address is not known beforehand.
+    host: str | None,
     port: int,
     certificate: LiveCertificate | None = None,
     connections_max: int = 1000,
@@ -158,14 +134,14 @@ def make_server(
 
     Args:
         application: ASGI.
-        host: Address to listen on.
+        host: Address to listen on; None: every interface.
         port: 0: any free one.
         certificate: None: plain HTTP.
         connections_max: Further ones are answered with 503.
     """
     configuration = uvicorn.Config(
         application,
-        host=host,
+        host=cast("Any", host),  # None is what asyncio takes for every interface.
         port=port,
         http=_Protocol,
         ws="none",

@@ -1,107 +1,61 @@
-"""The HTTP side of the bundle service."""
+"""``sluice-operator bundles``: settings and the life of the process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import asyncio
+import signal
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
-from starlette.exceptions import HTTPException
+import structlog
 
-from sluice_operator.bundles.callers import Caller, Callers
-from sluice_operator.bundles.refusals import BAD_REQUEST, NOT_FOUND, TOO_LARGE, Refusal
-from sluice_operator.bundles.reports import STATUS_BYTES_MAX, Reports, parse_status
-from sluice_operator.bundles.shelf import Shelf
+from sluice_operator import log_keys as keys
+from sluice_operator.bundles.replica import BundlesSettings, Replica
+from sluice_operator.kube.bundle_store import BundleStore
+from sluice_operator.kube.client import Kube
+from sluice_operator.settings import Environment, common_settings
 
-CONTENT_TYPE: Final = "application/vnd.openpolicyagent.bundles"
-WAIT_MAX_S: Final = 60.0
+log = structlog.get_logger(__name__)
 
 
-class BundleService:
-    """What the three requests of a sidecar are answered from."""
+def read_settings(environment: Environment) -> BundlesSettings:
+    """Return the settings of this process.
 
-    def __init__(self, callers: Callers, shelf: Shelf, reports: Reports) -> None:
-        self._callers = callers
-        self._shelf = shelf
-        self._reports = reports
-        self.ending = False
-        """Connections are closed with their next answer, so that sidecars go to another replica."""
-        self.served = 0
-        self.refused = 0
-
-    def application(self) -> FastAPI:
-        """Return the ASGI application."""
-        application = FastAPI(title="Sluice bundle service", docs_url=None, openapi_url=None)
-        # Plain routes: nothing of them is parsed by annotations, and a thousand of them wait at once.
-        application.add_route("/v1/identity", self._identity, methods=["GET"])
-        application.add_route("/v1/bundle", self._bundle, methods=["GET"])
-        application.add_route("/v1/status", self._status, methods=["POST"])
-        application.add_exception_handler(Refusal, self._refusal)
-        application.add_exception_handler(HTTPException, _unknown)
-        return application
-
-    async def _caller(self, request: Request) -> Caller:
-        return await self._callers.caller(request.headers.get("authorization"))
-
-    async def _identity(self, request: Request) -> Response:
-        caller = await self._caller(request)
-        return JSONResponse(caller.identity(), headers=self._connection())
-
-    async def _bundle(self, request: Request) -> Response:
-        caller = await self._caller(request)
-        etag = request.headers.get("if-none-match")
-        seconds = wait_s(request.headers.get("prefer", ""))
-        offer = await self._shelf.wait(caller.profile, caller.pod_uid, etag, seconds)
-        self._callers.check(caller)
-        headers = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store", **self._connection()}
-        if offer is None:
-            if etag is not None:
-                headers["ETag"] = etag
-            return Response(status_code=304, headers=headers)
-        self.served += 1
-        return Response(offer.content, headers=headers | {"ETag": offer.etag})
-
-    async def _status(self, request: Request) -> Response:
-        caller = await self._caller(request)
-        self._reports.take(caller, parse_status(await _body(request)))
-        return Response(status_code=204, headers=self._connection())
-
-    async def _refusal(self, _request: Request, error: Exception) -> Response:
-        if not isinstance(error, Refusal):
-            raise error
-        self.refused += 1
-        headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-        if error.status == 401:
-            headers["WWW-Authenticate"] = "Bearer"
-        document = {"error": str(error), "reason": error.reason}
-        return JSONResponse(document, error.status, headers=headers | dict(self._connection()))
-
-    def _connection(self) -> Mapping[str, str]:
-        return {"Connection": "close"} if self.ending else {}
+    Raises:
+        SettingsError: One cannot be used.
+    """
+    return BundlesSettings(
+        common=common_settings(environment),
+        pod_uid=environment.optional("SLUICE_POD_UID"),
+        address=environment.address("SLUICE_LISTEN", ":8443"),
+        connections_max=environment.integer(
+            "SLUICE_CONNECTIONS_MAX", 20_000, low=10, high=1_000_000
+        ),
+        leave_s=environment.number("SLUICE_LEAVE_SECONDS", 2.0, low=0, high=60),
+    )
 
 
-def wait_s(prefer: str) -> float:
-    """Return the seconds of ``Prefer: wait=N``, at most WAIT_MAX_S; 0 when it does not ask to wait."""
-    for item in prefer.replace(",", ";").split(";"):
-        name, _, value = item.strip().partition("=")
-        if name.strip().lower() == "wait" and value.strip().isdecimal():
-            return min(float(value), WAIT_MAX_S)
-    return 0.0
+async def run(settings: BundlesSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
 
-
-async def _body(request: Request) -> bytes:
-    """Return a body of bounded size; what is longer is not read."""
-    kept = bytearray()
-    async for chunk in request.stream():
-        kept += chunk
-        if len(kept) > STATUS_BYTES_MAX:
-            raise Refusal(413, TOO_LARGE, f"a status has at most {STATUS_BYTES_MAX} bytes")
-    return bytes(kept)
-
-
-async def _unknown(_request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else 500
-    reason = NOT_FOUND if status == 404 else BAD_REQUEST
-    text = "there is GET /v1/identity, GET /v1/bundle and POST /v1/status"
-    return JSONResponse({"error": text, "reason": reason}, status)
+    Raises:
+        OSError: A port cannot be bound.
+        UnavailableError: There is no way to the API server.
+    """
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    async with Kube.connect(settings.common.kubeconfig) as kube:
+        replica = Replica(settings, BundleStore(kube, settings.common.namespace))
+        starting = asyncio.create_task(replica.start(), name="start")
+        signalled = asyncio.create_task(ending.wait(), name="signal")
+        try:
+            await asyncio.wait({starting, signalled}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                await starting
+            await signalled
+            log.info("ending", **{keys.PROCESS: "bundles"})
+        finally:
+            starting.cancel()
+            signalled.cancel()
+            await asyncio.gather(starting, signalled, return_exceptions=True)
+            await replica.stop()

@@ -19,9 +19,8 @@ from sluice_operator.bundles.refusals import (
     too_many,
     unavailable,
 )
-from sluice_operator.kube.api import KubeError
-from sluice_operator.kube.bundle_store import Reviewed
-from sluice_operator.kube.metadata import ObjectMeta
+from sluice_operator.kube.bundle_store import ObjectMeta, Reviewed
+from sluice_operator.kube.errors import KubeError
 from sluice_policy import Profile
 
 AUDIENCE: Final = "sluice"
@@ -144,11 +143,6 @@ class Callers:
         """Forget a deleted pod's tokens."""
         self._gone.append(uid)
         for key in [key for key, caller in self._known.items() if caller.pod_uid == uid]:
-            self._known.pop(key).gone = True
-
-    def keep_only(self, uids: frozenset[str]) -> None:
-        """Forget the tokens of all pods but these: deletions may have been missed."""
-        for key in [key for key, caller in self._known.items() if caller.pod_uid not in uids]:
             self._known.pop(key).gone = True
 
     def _asked(self, key: bytes, done: asyncio.Task[Caller]) -> None:

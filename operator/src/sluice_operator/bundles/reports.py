@@ -146,11 +146,6 @@ class Reports:
         if self._last.pop(uid, None) is not None:
             self.changed.set()
 
-    def keep_only(self, uids: frozenset[str]) -> None:
-        """Forget all pods but these."""
-        for uid in set(self._last) - uids:
-            self.pod_gone(uid)
-
     def document(self) -> dict[str, Any]:
         """Return the report for the controller; what it says counts as written."""
         self.changed.clear()

@@ -11,9 +11,9 @@ from typing import Final
 
 import structlog
 
-from sluice_operator.kube.api import KubeError
-from sluice_operator.kube.bundle_store import StoredBundle
-from sluice_operator.kube.metadata import Gone, Listed, ObjectMeta, Seen
+from sluice_operator import log_keys as keys
+from sluice_operator.kube.bundle_store import ObjectMeta, StoredBundle
+from sluice_operator.kube.errors import KubeError
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,6 @@ class _Slot:
     profile: str
     stored: int = 0
     """Sequence that the controller stored; 0: none."""
-    uid: str = ""
     offer: Offer | None = None
     polls: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
     fetching: asyncio.Task[None] | None = None
@@ -76,6 +75,7 @@ class Shelf:
         """
         self._fetch = fetch
         self._slots: dict[str, _Slot] = {}
+        self._names: dict[str, str] = {}
         self._floors: dict[str, int] = {}
         self._by_pod: dict[str, list[asyncio.Future[None]]] = {}
         self._ending = False
@@ -91,17 +91,31 @@ class Shelf:
         """Profiles with a stored bundle."""
         return sum(slot.stored > 0 for slot in self._slots.values())
 
-    def take(self, change: Seen | Gone | Listed) -> None:
-        """Take what the watch over bundles tells."""
-        match change:
-            case Seen(meta):
-                self._seen(meta)
-            case Gone(meta):
-                self._gone(str(meta.annotations.get(PROFILE) or ""))
-            case Listed(uids):
-                for slot in [slot for slot in self._slots.values() if slot.stored]:
-                    if slot.uid not in uids:
-                        self._gone(slot.profile)
+    def put(self, meta: ObjectMeta) -> None:
+        """Take the metadata of a stored bundle, new or changed."""
+        profile, sequence = str(meta.annotations.get(PROFILE) or ""), _sequence(meta)
+        if not profile or sequence is None or meta.name != bundle_name(profile):
+            log.error("stored bundle passed over", **{keys.NAME: meta.name})
+            return
+        floor = self._floors.get(profile, 0)
+        if sequence < floor:
+            log.error(
+                "older bundle not served",
+                **{keys.PROFILE: profile, keys.SEQUENCE: sequence, keys.VERSION: floor},
+            )
+            return
+        slot = self._slots.setdefault(profile, _Slot(profile))
+        self._names[meta.name] = profile
+        slot.stored = sequence
+        if slot.behind and (slot.polls or slot.offer is not None):
+            self._begin_fetch(slot)
+
+    def drop(self, name: str) -> None:
+        """Take that a stored bundle is gone. Its number is remembered."""
+        slot = self._slots.get(self._names.pop(name, ""))
+        if slot is not None:
+            slot.stored, slot.offer = 0, None
+            self._drop_if_empty(slot)
 
     async def wait(
         self, profile: str, pod_uid: str, etag: str | None, seconds: float
@@ -157,29 +171,6 @@ class Shelf:
             if not mine and self._by_pod.get(pod_uid) is mine:
                 del self._by_pod[pod_uid]
 
-    def _seen(self, meta: ObjectMeta) -> None:
-        profile = str(meta.annotations.get(PROFILE) or "")
-        sequence = _sequence(meta)
-        if not profile or sequence is None or meta.name != bundle_name(profile):
-            log.error("stored bundle passed over", config_map=meta.name, reason="annotations")
-            return
-        slot = self._slots.setdefault(profile, _Slot(profile))
-        slot.uid = meta.uid
-        floor = self._floors.get(profile, 0)
-        if sequence < floor:
-            log.error("older bundle not served", profile=profile, sequence=sequence, served=floor)
-            return
-        slot.stored = sequence
-        if slot.behind and (slot.polls or slot.offer is not None):
-            self._begin_fetch(slot)
-
-    def _gone(self, profile: str) -> None:
-        slot = self._slots.get(profile)
-        if slot is None:
-            return
-        slot.stored, slot.offer = 0, None
-        self._drop_if_empty(slot)
-
     def _begin_fetch(self, slot: _Slot) -> None:
         if slot.fetching is None:
             slot.fetching = asyncio.create_task(self._read(slot), name="bundle-read")
@@ -193,7 +184,10 @@ class Shelf:
                 try:
                     stored = await self._fetch(bundle_name(slot.profile))
                 except KubeError as error:
-                    log.warning("bundle cannot be read", profile=slot.profile, reason=str(error))
+                    log.warning(
+                        "bundle cannot be read",
+                        **{keys.PROFILE: slot.profile, keys.REASON: str(error)},
+                    )
                     stored = None
                 if stored is not None and self._serve(slot, stored):
                     continue
@@ -218,7 +212,14 @@ class Shelf:
         self._floors[slot.profile] = sequence
         while len(self._floors) > FLOORS_MAX:
             del self._floors[next(iter(self._floors))]
-        log.info("bundle served", profile=slot.profile, sequence=sequence, polls=len(slot.polls))
+        log.info(
+            "bundle served",
+            **{
+                keys.PROFILE: slot.profile,
+                keys.SEQUENCE: sequence,
+                keys.COUNT: len(slot.polls),
+            },
+        )
         _settle_all(slot)
         return True
 

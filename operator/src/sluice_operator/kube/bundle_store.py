@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Any, Final, cast
 
-from sluice_operator.kube.api import APPLY, JSON, METADATA, KubeApi, KubeError, part
-from sluice_operator.kube.metadata import MetadataWatch, ObjectMeta, object_meta
+from sluice_operator.kube.client import METADATA, Kube, Object, path_of
+from sluice_operator.kube.errors import ApiError, KubeError
+from sluice_operator.kube.secrets import SecretWatch
+from sluice_operator.kube.watch import Key, Watch
 
 FIELD_MANAGER: Final = "sluice-bundles"
 BUNDLE_SELECTOR: Final = "sluice.dev/kind=bundle"
@@ -21,6 +22,16 @@ BUNDLE_KEY: Final = "bundle.tar.gz"
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 _SERVICE_ACCOUNT: Final = "system:serviceaccount:"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectMeta:
+    """What is known of one object."""
+
+    namespace: str
+    name: str
+    uid: str
+    annotations: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +52,48 @@ class StoredBundle:
     content: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCertificate:
-    """A serving certificate with its key."""
-
-    version: str
-    """Changes whenever the Secret does."""
-    chain_pem: bytes
-    key_pem: bytes
-
-    def __repr__(self) -> str:
-        """Names the version without showing the key."""
-        return f"StoredCertificate({self.version})"
-
-
 class BundleStore:
     """The one way of the bundle service to the API server."""
 
-    def __init__(self, api: KubeApi, namespace: str) -> None:
-        self._api = api
-        self._config_maps = f"/api/v1/namespaces/{quote(namespace)}/configmaps"
-        self._secrets = f"/api/v1/namespaces/{quote(namespace)}/secrets"
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self._kube = kube
+        self._namespace = namespace
 
-    def watch_bundles(self) -> MetadataWatch:
-        """Return the watch over all bundles."""
-        return MetadataWatch(self._api, self._config_maps, BUNDLE_SELECTOR)
+    def watch_bundles(
+        self, put: Callable[[ObjectMeta], None], drop: Callable[[str], None]
+    ) -> Watch:
+        """Return a watch over the metadata of all bundles; ``drop`` is told the name."""
+        return Watch(
+            self._kube,
+            path_of("v1", "configmaps", self._namespace),
+            put=lambda item: put(object_meta(item)),
+            drop=lambda key: drop(key[1]),
+            label_selector=BUNDLE_SELECTOR,
+            metadata_only=True,
+        )
 
-    def watch_pods(self) -> MetadataWatch:
-        """Return the watch over governed pods; those that were there before are not told."""
-        return MetadataWatch(self._api, "/api/v1/pods", POD_SELECTOR, list_first=False)
+    def watch_pods(self, gone: Callable[[str], None]) -> Watch:
+        """Return a watch over governed pods that tells the UID of each that is gone."""
+        uids: dict[Key, str] = {}
+
+        def put(item: Object) -> None:
+            meta = object_meta(item)
+            uids[meta.namespace, meta.name] = meta.uid
+
+        return Watch(
+            self._kube,
+            path_of("v1", "pods"),
+            put=put,
+            drop=lambda key: gone(uids.pop(key, "")),
+            label_selector=POD_SELECTOR,
+            metadata_only=True,
+        )
+
+    def watch_secret(
+        self, name: str, changed: Callable[[Mapping[str, bytes] | None], None]
+    ) -> SecretWatch:
+        """Return a watch over one Secret of the namespace."""
+        return SecretWatch(self._kube, self._namespace, name, changed)
 
     async def bundle(self, name: str) -> StoredBundle | None:
         """Return a bundle with its content; None when it is gone.
@@ -77,16 +101,16 @@ class BundleStore:
         Raises:
             KubeError: It cannot be read now, or holds no bundle.
         """
-        item = await self._get(f"{self._config_maps}/{quote(name)}")
+        item = await self._kube.find(path_of("v1", "configmaps", self._namespace, name))
         if item is None:
             return None
-        encoded = part(item, "binaryData").get(BUNDLE_KEY)
         try:
-            content = base64.b64decode(encoded or "", validate=True)
+            encoded = str(_part(item, "binaryData").get(BUNDLE_KEY) or "")
+            content = base64.b64decode(encoded, validate=True)
         except binascii.Error as error:
-            raise KubeError(0, f"ConfigMap {name} holds no base64: {error}") from error
+            raise KubeError(f"ConfigMap {name} holds no base64: {error}") from error
         if not content:
-            raise KubeError(0, f"ConfigMap {name} has no {BUNDLE_KEY}")
+            raise KubeError(f"ConfigMap {name} has no {BUNDLE_KEY}")
         return StoredBundle(object_meta(item), content)
 
     async def pod(self, namespace: str, name: str) -> ObjectMeta | None:
@@ -95,9 +119,13 @@ class BundleStore:
         Raises:
             KubeError: It cannot be read now.
         """
-        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
-        item = await self._get(path, accept=METADATA)
-        return None if item is None else object_meta(item)
+        try:
+            item = await self._kube.get(path_of("v1", "pods", namespace, name), accept=METADATA)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+        return object_meta(item)
 
     async def review(self, token: str, audience: str) -> Reviewed | None:
         """Return whose token it is; None when it is not valid for the audience, or bound to no pod.
@@ -110,39 +138,19 @@ class BundleStore:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [audience]},
         }
-        path = "/apis/authentication.k8s.io/v1/tokenreviews"
-        status = part(await self._api.call("POST", path, body=body), "status")
-        if status.get("authenticated") is not True or audience not in (
-            status.get("audiences") or ()
-        ):
+        path = path_of("authentication.k8s.io/v1", "tokenreviews")
+        status = _part(await self._kube.request("POST", path, body=body), "status")
+        audiences = status.get("audiences") or ()
+        if status.get("authenticated") is not True or audience not in audiences:
             return None
-        user = part(status, "user")
-        username, extra = str(user.get("username") or ""), part(user, "extra")
+        user = _part(status, "user")
+        username, extra = str(user.get("username") or ""), _part(user, "extra")
         namespace, _, account = username.removeprefix(_SERVICE_ACCOUNT).partition(":")
         pod, pod_uid = _only(extra.get(_POD_NAME)), _only(extra.get(_POD_UID))
-        if not username.startswith(_SERVICE_ACCOUNT) or not (
-            namespace and account and pod and pod_uid
-        ):
+        bound = bool(namespace and account and pod and pod_uid)
+        if not username.startswith(_SERVICE_ACCOUNT) or not bound:
             return None
         return Reviewed(namespace, account, pod, pod_uid)
-
-    async def certificate(self, secret: str) -> StoredCertificate | None:
-        """Return a serving certificate; None while the controller has not made it.
-
-        Raises:
-            KubeError: It cannot be read now, or the Secret holds none.
-        """
-        item = await self._get(f"{self._secrets}/{quote(secret)}")
-        if item is None:
-            return None
-        data = part(item, "data")
-        try:
-            chain = base64.b64decode(data["tls.crt"], validate=True)
-            key = base64.b64decode(data["tls.key"], validate=True)
-        except (KeyError, binascii.Error):
-            raise KubeError(0, f"Secret {secret} lacks tls.crt or tls.key") from None
-        version = str(part(item, "metadata").get("resourceVersion") or "")
-        return StoredCertificate(version, chain, key)
 
     async def write_report(
         self, name: str, report: Mapping[str, Any], *, owner: tuple[str, str] | None
@@ -157,26 +165,19 @@ class BundleStore:
         Raises:
             KubeError: It cannot be written now.
         """
-        meta: dict[str, Any] = {"name": name, "labels": {"sluice.dev/kind": "report"}}
+        meta: Object = {"name": name, "labels": {"sluice.dev/kind": "report"}}
         if owner is not None:
             pod, uid = owner
-            meta["ownerReferences"] = [
-                {"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid},
-            ]
+            meta["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}]
         text = json.dumps(report, separators=(",", ":"), sort_keys=True)
-        body = {
+        body: Object = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": meta,
             "data": {"report.json": text},
         }
-        await self._api.call(
-            "PATCH",
-            f"{self._config_maps}/{quote(name)}",
-            query={"fieldManager": FIELD_MANAGER, "force": "true"},
-            body=body,
-            content_type=APPLY,
-        )
+        path = path_of("v1", "configmaps", self._namespace, name)
+        await self._kube.apply(path, body, manager=FIELD_MANAGER)
 
     async def delete_report(self, name: str) -> None:
         """Remove this replica's report.
@@ -184,19 +185,23 @@ class BundleStore:
         Raises:
             KubeError: It cannot be removed now.
         """
-        try:
-            await self._api.call("DELETE", f"{self._config_maps}/{quote(name)}")
-        except KubeError as error:
-            if error.status != 404:
-                raise
+        await self._kube.delete(path_of("v1", "configmaps", self._namespace, name))
 
-    async def _get(self, path: str, accept: str = JSON) -> dict[str, Any] | None:
-        try:
-            return await self._api.call("GET", path, accept=accept)
-        except KubeError as error:
-            if error.status == 404:
-                return None
-            raise
+
+def object_meta(item: Object) -> ObjectMeta:
+    """Return the metadata of a raw object."""
+    meta = _part(item, "metadata")
+    return ObjectMeta(
+        namespace=str(meta.get("namespace") or ""),
+        name=str(meta.get("name") or ""),
+        uid=str(meta.get("uid") or ""),
+        annotations=_part(meta, "annotations"),
+    )
+
+
+def _part(document: Object, name: str) -> dict[str, Any]:
+    value = document.get(name)
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _only(values: Sequence[str] | None) -> str:
