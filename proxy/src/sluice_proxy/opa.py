@@ -24,6 +24,7 @@ import structlog
 
 from sluice_proxy import log_keys as keys
 from sluice_proxy.bundles.client import write_atomically
+from sluice_proxy.bundles.loopback import LoopbackFiles
 from sluice_proxy.bundles.server import BUNDLE_NAME, BUNDLE_PATH, BundleServer
 
 log = structlog.get_logger(__name__)
@@ -121,58 +122,90 @@ class OpaConfig:
     @property
     def socket_path(self) -> Path:
         """Where OPA listens."""
-        return self.directory / "opa.sock"
-
-    def document(self) -> dict[str, Any]:
-        """Return OPA's configuration file."""
-        return {
-            "services": {
-                BUNDLE_NAME: {
-                    "url": self.server.url,
-                    "tls": {"ca_cert": str(self.server.ca_path)},
-                    "credentials": {"bearer": {"token_path": str(self.server.token_path)}},
-                }
-            },
-            "bundles": {
-                BUNDLE_NAME: {
-                    "service": BUNDLE_NAME,
-                    "resource": BUNDLE_PATH,
-                    "persist": True,
-                    "polling": {
-                        "min_delay_seconds": 1,
-                        "max_delay_seconds": 2,
-                        "long_polling_timeout_seconds": LONG_POLL_S,
-                    },
-                    # One key is named outright. Of several, the signature's ``kid`` picks one; all are trusted.
-                    "signing": {"keyid": next(iter(self.keys)) if len(self.keys) == 1 else ""},
-                }
-            },
-            "keys": {
-                key_id: {"algorithm": "ES256", "key": pem} for key_id, pem in self.keys.items()
-            },
-            "status": {"service": BUNDLE_NAME},
-            "persistence_directory": str(self.directory / "persisted"),
-            "default_decision": "sluice/session/decision",
-        }
+        return socket_path(self.directory)
 
     def command(self) -> list[str]:
         """Return the command line; no secret is in it."""
-        return [
-            str(self.program),
-            "run",
-            "--server",
-            f"--addr=unix://{self.socket_path}",
-            # 600: the directory is private already; this holds even where its mode is changed.
-            "--unix-socket-perm=600",
-            "--authorization=basic",
-            # Decisions read the data, bundles replace it whole: half the time of a decision.
-            "--optimize-store-for-read-speed",
-            "--skip-version-check",
-            "--log-level=error",
-            "--log-format=json",
-            f"--config-file={self.directory / 'config.json'}",
-            str(self.directory / "authz.rego"),
-        ]
+        return [str(self.program), *opa_arguments(self.directory)]
+
+
+def opa_arguments(directory: Path) -> list[str]:
+    """Return what OPA is started with, whoever starts it; no secret is in it."""
+    return [
+        "run",
+        "--server",
+        f"--addr=unix://{socket_path(directory)}",
+        # 600: the directory is private already; this holds even where its mode is changed.
+        "--unix-socket-perm=600",
+        "--authorization=basic",
+        # Decisions read the data, bundles replace it whole: half the time of a decision.
+        "--optimize-store-for-read-speed",
+        "--skip-version-check",
+        "--log-level=error",
+        "--log-format=json",
+        f"--config-file={directory / 'config.json'}",
+        str(directory / "authz.rego"),
+    ]
+
+
+def socket_path(directory: Path) -> Path:
+    """Where OPA listens."""
+    return directory / "opa.sock"
+
+
+def prepare_directory(directory: Path, url: str, keys: Mapping[str, str]) -> None:
+    """Write what OPA reads: configuration and authorization policy.
+
+    Args:
+        directory: Private; OPA's socket will be there too.
+        url: Of the bundle service.
+        keys: Public keys (PEM) by key id.
+
+    Raises:
+        OpaError: The socket's path would be longer than the system takes.
+    """
+    socket = socket_path(directory)
+    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
+        raise OpaError(
+            f"the path of OPA's socket is longer than {SOCKET_PATH_BYTES_MAX} bytes: "
+            f"{socket}; choose a shorter --state directory"
+        )
+    (directory / "persisted").mkdir(mode=0o700, exist_ok=True)
+    document = json.dumps(opa_document(directory, url, keys), indent=1).encode()
+    write_atomically(directory / "config.json", document)
+    write_atomically(directory / "authz.rego", authorization_policy())
+
+
+def opa_document(directory: Path, url: str, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Return OPA's configuration file; arguments as for ``prepare_directory``."""
+    files = LoopbackFiles(directory)
+    return {
+        "services": {
+            BUNDLE_NAME: {
+                "url": url,
+                "tls": {"ca_cert": str(files.ca)},
+                "credentials": {"bearer": {"token_path": str(files.token)}},
+            }
+        },
+        "bundles": {
+            BUNDLE_NAME: {
+                "service": BUNDLE_NAME,
+                "resource": BUNDLE_PATH,
+                "persist": True,
+                "polling": {
+                    "min_delay_seconds": 1,
+                    "max_delay_seconds": 2,
+                    "long_polling_timeout_seconds": LONG_POLL_S,
+                },
+                # One key is named outright. Of several, the signature's ``kid`` picks one; all are trusted.
+                "signing": {"keyid": next(iter(keys)) if len(keys) == 1 else ""},
+            }
+        },
+        "keys": {key_id: {"algorithm": "ES256", "key": pem} for key_id, pem in keys.items()},
+        "status": {"service": BUNDLE_NAME},
+        "persistence_directory": str(directory / "persisted"),
+        "default_decision": "sluice/session/decision",
+    }
 
 
 def authorization_policy() -> bytes:
@@ -202,15 +235,7 @@ class OpaProcess:
         Raises:
             OpaError: The socket's path would be longer than the system takes.
         """
-        if len(os.fsencode(self._config.socket_path)) > SOCKET_PATH_BYTES_MAX:
-            raise OpaError(
-                f"the path of OPA's socket is longer than {SOCKET_PATH_BYTES_MAX} bytes: "
-                f"{self._config.socket_path}; choose a shorter --state directory"
-            )
-        (self._config.directory / "persisted").mkdir(mode=0o700, exist_ok=True)
-        document = json.dumps(self._config.document(), indent=1).encode()
-        write_atomically(self._config.directory / "config.json", document)
-        write_atomically(self._config.directory / "authz.rego", authorization_policy())
+        prepare_directory(self._config.directory, self._config.server.url, self._config.keys)
 
     async def run(self) -> None:
         """Keep OPA running until cancelled; it is stopped on the way out."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from sluice_proxy.bundles.verify import verify_bundle
 log = structlog.get_logger(__name__)
 
 RETRY_MIN_S: Final = 0.2
-RETRY_MAX_S: Final = 10.0
+RETRY_MAX_S: Final = 5.0
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
@@ -71,9 +72,17 @@ class BundleClient:
     _offered_at: datetime = _LONG_AGO
     _sequence_seen: int | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _on_offered: list[Callable[[Bundle], None]] = field(
+        default_factory=list[Callable[[Bundle], None]]
+    )
     _on_activated: list[Callable[[Bundle], None]] = field(
         default_factory=list[Callable[[Bundle], None]]
     )
+    _source_problem: str | None = None
+
+    def on_offered(self, callback: Callable[[Bundle], None]) -> None:
+        """Have a function called, in the loop, with each verified bundle before OPA gets it."""
+        self._on_offered.append(callback)
 
     def on_activated(self, callback: Callable[[Bundle], None]) -> None:
         """Have a function called, in the loop, each time another bundle is in force."""
@@ -110,15 +119,24 @@ class BundleClient:
                 pass  # Counted and logged; the last good one stays.
             except Exception as error:  # noqa: BLE001  A source that fails never ends the client.
                 self.counts.source_errors += 1
-                log.warning(
-                    "bundle source failed",
-                    **{keys.ERROR: str(error), keys.ERROR_TYPE: type(error).__name__},
-                )
+                self._source_failed(error)
             else:
+                self._source_problem = None
                 delay = RETRY_MIN_S
                 continue
-            await asyncio.sleep(delay)
+            # Not all sidecars of a cluster at the same moment.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
             delay = min(delay * 2, RETRY_MAX_S)
+
+    def _source_failed(self, error: Exception) -> None:
+        """Log why the source failed; it may fail in the same way for hours."""
+        if str(error) == self._source_problem:
+            return
+        self._source_problem = str(error)
+        log.warning(
+            "bundle source failed",
+            **{keys.ERROR: str(error), keys.ERROR_TYPE: type(error).__name__},
+        )
 
     def accept(self, raw: bytes) -> Bundle:
         """Judge one bundle and offer it to OPA.
@@ -213,6 +231,8 @@ class BundleClient:
     def _offer(self, bundle: Bundle) -> None:
         self.offered = bundle
         self._offered_at = _now()
+        for callback in self._on_offered:
+            callback(bundle)
         self._wake()
 
     def _switch(self, bundle: Bundle) -> None:

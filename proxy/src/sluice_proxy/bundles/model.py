@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 
 class BundleRefusedError(Exception):
@@ -21,6 +22,8 @@ class Bundle:
     profile: str
     issued_at: datetime
     max_policy_age_s: float
+    trust: Any = None
+    """``metadata.trust`` of the manifest as it stands: whom to trust from now on, signed with the rest."""
 
     @property
     def etag(self) -> str:

@@ -8,20 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import ipaddress
-import secrets
-import ssl
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
 
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from sluice_proxy.bundles.client import BundleClient, write_atomically
+from sluice_proxy.bundles.client import BundleClient
+from sluice_proxy.bundles.loopback import ADDRESS, LoopbackFiles
 
 CONTENT_TYPE: Final = "application/vnd.openpolicyagent.bundles"
 """OPA keeps long-polling only while every answer has this type."""
@@ -31,22 +25,23 @@ BUNDLE_NAME: Final = "sluice"
 BUNDLE_PATH: Final = "/v1/bundle"
 STATUS_PATH: Final = "/status"
 
-_ADDRESS = "127.0.0.1"
-
 
 class BundleServer:
     """Serves one client's bundle to one OPA."""
 
-    def __init__(self, client: BundleClient, directory: Path) -> None:
-        """Make the certificate and the token.
+    def __init__(self, client: BundleClient, directory: Path, *, port: int = 0) -> None:
+        """Make one; nothing is opened yet.
 
         Args:
             client: Whose bundle is served, and who is told what OPA activated.
-            directory: Private; ``ca.pem`` and ``token`` are left there for OPA.
+            directory: Private; certificate and token are there for OPA.
+            port: 0: a free one, and certificate and token are made at the start; otherwise they are there already,
+                made by ``LoopbackFiles.make``, because OPA was started before.
         """
         self._client = client
-        self._directory = directory
-        self._token = secrets.token_urlsafe(32)
+        self._files = LoopbackFiles(directory)
+        self._port = port
+        self._token = ""
         self._runner: web.AppRunner | None = None
         self._stopping = asyncio.Event()
         self.url = ""
@@ -54,17 +49,24 @@ class BundleServer:
     @property
     def ca_path(self) -> Path:
         """The certificate that OPA must trust, and no other."""
-        return self._directory / "ca.pem"
+        return self._files.ca
 
     @property
     def token_path(self) -> Path:
         """The file with OPA's bearer token."""
-        return self._directory / "token"
+        return self._files.token
 
     async def start(self) -> None:
-        """Listen on a free port of the loopback address."""
-        context = self._certificate()
-        write_atomically(self.token_path, self._token.encode())
+        """Listen on the loopback address.
+
+        Raises:
+            OSError: The port is taken, or certificate or token cannot be read.
+        """
+        if not self._port:
+            self._files.make()
+        context, self._token = self._files.context(), self._files.token.read_text()
+        if not self._port:
+            self._files.forget_key()
         application = web.Application(
             client_max_size=STATUS_BYTES_MAX, middlewares=[self._authorize]
         )
@@ -72,9 +74,9 @@ class BundleServer:
         application.router.add_post(STATUS_PATH, self._status)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, _ADDRESS, 0, ssl_context=context).start()
+        await web.TCPSite(self._runner, ADDRESS, self._port, ssl_context=context).start()
         port = cast("tuple[str, int]", self._runner.addresses[0])[1]
-        self.url = f"https://{_ADDRESS}:{port}"
+        self.url = f"https://{ADDRESS}:{port}"
 
     def end_polls(self) -> None:
         """Answer polls at once from now on, and take no more status: OPA is about to be stopped."""
@@ -126,43 +128,6 @@ class BundleServer:
                 moment = parse_go_time(status["last_successful_activation"])
                 self._client.reported(str(status["active_revision"]), moment)
         return web.Response(status=200)
-
-    def _certificate(self) -> ssl.SSLContext:
-        key = ec.generate_private_key(ec.SECP256R1())
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sluice bundle service")])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(hours=1))
-            # Made anew at every start; ten years, so that no running sidecar outlives it.
-            .not_valid_after(now + timedelta(days=3650))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(_ADDRESS))]),
-                critical=False,
-            )
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        public = certificate.public_bytes(serialization.Encoding.PEM)
-        private = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        write_atomically(self.ca_path, public)
-        both = self._directory / "server.pem"
-        write_atomically(both, private + public)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        try:
-            context.load_cert_chain(both)
-        finally:
-            both.unlink()
-        return context
 
 
 def _bundle_status(document: Any) -> dict[str, Any]:

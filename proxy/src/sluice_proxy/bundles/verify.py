@@ -213,6 +213,7 @@ def _read_manifest(files: Mapping[str, bytes], raw: bytes, profile: str) -> Bund
         profile=profile,
         issued_at=_moment(fields.get("issued_at")),
         max_policy_age_s=float(age),
+        trust=fields.get("trust"),
     )
 
 
