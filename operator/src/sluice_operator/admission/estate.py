@@ -49,7 +49,8 @@ def _seniority(model: DataClassification) -> tuple[bool, str, str]:
     return created is None, created or "", full_name(model)
 
 
-def _names(model: DataClassification, domain: str) -> set[str]:
+def host_names(model: DataClassification, domain: str) -> set[str]:
+    """Every name by which pods of any namespace reach its hosts."""
     namespace = model.metadata.namespace or ""
     found: set[str] = set()
     for host in model.spec.database.hosts:
@@ -65,7 +66,7 @@ def _servers(models: Iterable[DataClassification], domain: str) -> list[Server]:
     """
     groups: list[_Group] = []
     for model in sorted(models, key=_seniority):
-        own = _names(model, domain)
+        own = host_names(model, domain)
         database = (model.spec.database.port, model.spec.database.name)
         near = [group for group in groups if group.names & own]
         taken = [pair for group in near for pair in group.taken]
@@ -104,6 +105,17 @@ class Estate:
     def of(cls, models: Iterable[DataClassification], *, domain: str = "cluster.local") -> Estate:
         """Group classifications, whose namespace must be filled in, into servers."""
         return cls(domain, tuple(_servers(models, domain)))
+
+    def server_of(self, name: str) -> Server:
+        """The server of a classification, by full name.
+
+        Raises:
+            KeyError: There is no such classification.
+        """
+        for server in self.servers:
+            if any(full_name(model) == name for model in server.databases):
+                return server
+        raise KeyError(name)
 
     @property
     def generations(self) -> Mapping[str, int]:

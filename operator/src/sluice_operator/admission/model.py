@@ -68,9 +68,12 @@ class InjectionSettings:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a pod is not admitted: what, why, and what to do, in sentences."""
+    """Why a pod is not admitted."""
 
     message: str
+    """What, why, and what to do, in sentences."""
+    passing: bool = False
+    """It may be over at once: somebody knew more, or less, than we do now."""
 
 
 @dataclass(frozen=True, slots=True)
