@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
 from sluice_dev.installation import NAMESPACE, Installation, connect
 from sluice_dev.kubectl import Kubectl
-from sluice_dev.story import Database, Story
+from sluice_dev.story import SHOP, Database, Story, container
 
 TIMEOUT_S = 420
 
@@ -62,3 +62,43 @@ def story(blank: Story) -> Story:
 def system() -> str:
     """The namespace of Sluice itself."""
     return NAMESPACE
+
+
+KILL = """
+import os, signal, sys
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        mine = sys.argv[1] in open(f"/proc/{pid}/cgroup").read()
+    except OSError:
+        continue
+    if mine:
+        os.kill(int(pid), signal.SIGKILL)
+        print(pid)
+"""
+
+
+@pytest.fixture(scope="session")
+def kill(kubectl: Kubectl, server: Database) -> Generator[Callable[[str, str, str], None]]:
+    """Kills a container's processes from the node: nobody may enter ours, so a pod of the node's own kind does it."""
+    one = container(server.images, command=["sleep", "infinity"])
+    one["securityContext"] = {"privileged": True, "runAsUser": 0}
+    spec = {"hostPID": True, "containers": [one], "terminationGracePeriodSeconds": 0}
+    kubectl.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "killer", "namespace": SHOP},
+            "spec": spec,
+        }
+    )
+    kubectl("-n", SHOP, "wait", "--for=condition=Ready", "pod/killer", "--timeout=60s")
+
+    def now(namespace: str, pod: str, name: str) -> None:
+        status = kubectl.get("-n", namespace, "pod", pod)["status"]
+        every = status["containerStatuses"] + status.get("initContainerStatuses", [])
+        identifier = next(s["containerID"] for s in every if s["name"] == name).rpartition("//")[2]
+        killed = kubectl("-n", SHOP, "exec", "killer", "--", "python", "-c", KILL, identifier)
+        assert killed.strip(), f"no process of {name} was found"
+
+    yield now
+    kubectl("-n", SHOP, "delete", "pod", "killer", "--wait=false")

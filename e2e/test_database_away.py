@@ -1,0 +1,72 @@
+"""The database goes and comes back: the pod stays ready, the client sees PostgreSQL's own kind of error with a HINT."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice_dev.kubectl import DeniedError, until
+from sluice_dev.story import MASKED, SHOP, Story, raw, unmasked
+
+
+def test_pod_stays_ready_and_the_error_names_the_upstream(story: Story):
+    client = story.start(story.pod("desk"))
+    assert not unmasked(client.execute(MASKED), raw(story.server))
+    # The Service loses its endpoint; the server itself and its data stay for the other stories.
+    story.kubectl(
+        "-n", SHOP, "patch", "service", "shop-pg", "-p", '{"spec":{"selector":{"app":"nobody"}}}'
+    )
+    try:
+        client.disconnect()
+
+        def refused() -> DeniedError | None:
+            try:
+                client.execute("SELECT 1", session="new")
+            except DeniedError as error:
+                return error
+            client.disconnect("new")
+            return None
+
+        error = until(refused, within_s=40)
+        assert "shop-pg" in str(error), error
+        conditions = story.kubectl.get("-n", story.namespace, "pod", "desk")["status"]["conditions"]
+        assert next(c["status"] for c in conditions if c["type"] == "Ready") == "True"
+    finally:
+        story.kubectl(
+            "-n",
+            SHOP,
+            "patch",
+            "service",
+            "shop-pg",
+            "-p",
+            '{"spec":{"selector":{"app":"shop-pg"}}}',
+        )
+
+    def again() -> bool:
+        try:
+            return not unmasked(client.execute(MASKED, session="later"), raw(story.server))
+        except DeniedError:
+            return False
+
+    until(again, within_s=40)
+    assert story.restarts("desk") == 0
+
+
+def test_pod_becomes_ready_while_the_database_is_away(story: Story):
+    """THREATS 6: readiness is the listener and the bundle, never the database."""
+    story.kubectl(
+        "-n", SHOP, "patch", "service", "shop-pg", "-p", '{"spec":{"selector":{"app":"nobody"}}}'
+    )
+    try:
+        client = story.start(story.pod("early"))
+        with pytest.raises(DeniedError):
+            client.execute("SELECT 1")
+    finally:
+        story.kubectl(
+            "-n",
+            SHOP,
+            "patch",
+            "service",
+            "shop-pg",
+            "-p",
+            '{"spec":{"selector":{"app":"shop-pg"}}}',
+        )

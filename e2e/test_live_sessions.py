@@ -1,0 +1,62 @@
+"""THREATS 20: a policy is tightened over prepared statements, cursors, temporary tables: nothing raw remains."""
+
+from __future__ import annotations
+
+import pytest
+
+from sluice_dev.kubectl import DeniedError, until
+from sluice_dev.story import Story
+
+WIDE = [{"class": "*", "mask": "none"}]
+
+
+@pytest.fixture(scope="module")
+def story(blank: Story) -> Story:
+    blank.open()
+    blank.kubectl.apply(
+        blank.policy(masks=WIDE, rowFilters=None, rules=[{"name": "all", "effect": "allow"}])
+    )
+    blank.ready("dap", blank.name)
+    blank.start(blank.pod("desk"))
+    return blank
+
+
+def test_nothing_raw_outlives_a_tightened_policy(story: Story):
+    client = story.client("desk")
+    raw = story.server.psql("SELECT email FROM users WHERE id = 1")[0][0]
+    until(lambda: client.execute("SELECT email FROM users WHERE id = 1") == [[raw]], within_s=20)
+    client.execute("PREPARE look AS SELECT email FROM users WHERE id = 1", session="prepared")
+    assert client.execute("EXECUTE look", session="prepared") == [[raw]]
+    client.execute("BEGIN", session="cursor")
+    client.execute("DECLARE c CURSOR FOR SELECT email FROM users ORDER BY id", session="cursor")
+    assert client.execute("FETCH 1 FROM c", session="cursor") == [[raw]]
+    client.execute("CREATE TEMP TABLE kept AS SELECT email FROM users WHERE id < 9", session="temp")
+
+    story.kubectl.apply(story.policy())
+    story.ready("dap", story.name)
+
+    def masked() -> bool:
+        try:
+            return (
+                client.execute("SELECT email FROM users WHERE id = 1", session="fresh")[0][0] != raw
+            )
+        except DeniedError:
+            client.disconnect("fresh")
+            return False
+
+    until(masked, within_s=20)
+    everything = {row[0] for row in story.server.psql("SELECT email FROM users WHERE id < 50")}
+    for session, statement in (
+        ("prepared", "EXECUTE look"),
+        ("cursor", "FETCH 5 FROM c"),
+        ("temp", "SELECT email FROM kept"),
+    ):
+        try:
+            rows = client.execute(statement, session=session)
+        except DeniedError as error:
+            code = error.sqlstate
+            assert code in {"57P01", "42501", "34000", "26000"}, session
+        else:
+            assert not everything & {row[0] for row in rows}, (
+                f"{session}: raw values after the change"
+            )

@@ -1,0 +1,101 @@
+"""Sluice's own processes fail: enforcement goes on, nothing restarts, labelled pods are refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+
+import pytest
+
+from sluice_dev.installation import COMPONENTS, Installation
+from sluice_dev.kubectl import Kubectl, until
+from sluice_dev.story import MASKED, SHOP, Story, raw, unmasked
+
+
+def _scale(kubectl: Kubectl, system: str, component: str, replicas: int) -> None:
+    kubectl("-n", system, "scale", f"deployment/sluice-{component}", f"--replicas={replicas}")
+    if replicas:
+        kubectl.rollout(system, f"deployment/sluice-{component}")
+    else:
+        selector = f"app.kubernetes.io/name=sluice,app.kubernetes.io/component={component}"
+        until(lambda: not kubectl.get("-n", system, "pods", "-l", selector)["items"], within_s=60)
+
+
+@pytest.fixture
+def everything_back(installation: Installation, kubectl: Kubectl, system: str) -> Generator[None]:
+    yield
+    for component in COMPONENTS:
+        _scale(kubectl, system, component, 2)
+    assert installation.installed()
+
+
+@pytest.mark.usefixtures("everything_back")
+def test_enforcement_goes_on_without_the_operator(story: Story, system: str):
+    client = story.start(story.pod("desk"))
+    truth = raw(story.server)
+    assert not unmasked(client.execute(MASKED), truth)
+    for component in COMPONENTS:
+        _scale(story.kubectl, system, component, 0)
+    until_ = time.monotonic() + 60
+    number = 0
+    while time.monotonic() < until_:
+        number += 1
+        # New shapes ask OPA; the rest comes from cached plans.
+        assert not unmasked(client.execute(MASKED), truth)
+        client.execute(f"SELECT count(*) AS shape{number} FROM users")
+        time.sleep(1)
+    # A new connection too, and a pod that is created now is refused.
+    client.disconnect()
+    assert not unmasked(client.execute(MASKED), truth)
+    refusal = story.kubectl.refusal(story.pod("late"))
+    assert refusal, "a labelled pod was created without its sidecar"
+    assert story.kubectl.refusal(story.pod("free", governed=False)) == ""
+    # Policies cannot be changed unseen either.
+    assert story.kubectl.refusal(story.policy("late"))
+
+    for component in COMPONENTS:
+        _scale(story.kubectl, system, component, 2)
+    story.kubectl.apply(story.policy(masks=[{"class": "pii", "mask": "redact"}]))
+    until(
+        lambda: "@" not in client.execute("SELECT email FROM users WHERE id = 1")[0][0], within_s=40
+    )
+    until(
+        lambda: (
+            story.kubectl.get("-n", SHOP, "dap", story.name)["status"].get("sidecars")
+            == {"expected": 1, "current": 1, "stale": 0}
+        ),
+        within_s=60,
+    )
+    assert story.restarts("desk") == 0
+
+
+def test_controller_fails_over_by_its_lease(story: Story, system: str):
+    def holder() -> str:
+        lease = story.kubectl.get("-n", system, "lease", "sluice-controller")
+        return str(lease["spec"].get("holderIdentity") or "")
+
+    first = until(holder, within_s=30)
+    selector = "app.kubernetes.io/component=controller"
+    pods = [pod["metadata"]["name"] for pod in story.kubectl.pods(system, selector)]
+    leader = next(name for name in pods if first.startswith(name))
+    story.kubectl("-n", system, "delete", "pod", leader, "--grace-period=0", "--force")
+    second = until(lambda: holder() if holder() != first else "", within_s=60)
+    assert second != first
+    # The new one works: a change comes into force.
+    client = story.client("desk")
+    story.kubectl.apply(story.policy())
+    until(lambda: "@" in client.execute("SELECT email FROM users WHERE id = 1")[0][0], within_s=40)
+    story.kubectl.rollout(system, "deployment/sluice-controller")
+
+
+def test_policy_change_survives_a_killed_bundle_replica(story: Story, system: str):
+    client = story.client("desk")
+    selector = "app.kubernetes.io/component=bundles"
+    one = story.kubectl.pods(system, selector)[0]["metadata"]["name"]
+    story.kubectl("-n", system, "delete", "pod", one, "--grace-period=0", "--force")
+    story.kubectl.apply(story.policy(masks=[{"class": "pii", "mask": "redact"}]))
+    until(
+        lambda: "@" not in client.execute("SELECT email FROM users WHERE id = 1")[0][0], within_s=30
+    )
+    story.kubectl.rollout(system, "deployment/sluice-bundles")
+    assert story.restarts("desk") == 0

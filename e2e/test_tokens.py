@@ -1,0 +1,122 @@
+"""Who gets a policy from the bundle service: a governed pod with its own live token, nobody else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sluice_dev.kubectl import until
+from sluice_dev.story import Story
+
+ASK = """
+import json, ssl, sys, urllib.request, urllib.error
+url, trust, token = sys.argv[1:4]
+context = ssl.create_default_context(cadata=trust)
+request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+try:
+    with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+        body = answer.read()
+        text = body.decode() if answer.headers["Content-Type"].startswith("application/json") else ""
+        print(json.dumps({"status": answer.status, "type": answer.headers["Content-Type"],
+                          "etag": answer.headers["ETag"], "bytes": len(body), "body": json.loads(text) if text else None}))
+except urllib.error.HTTPError as error:
+    print(json.dumps({"status": error.code, "body": json.loads(error.read() or b"{}")}))
+"""
+
+
+@pytest.fixture(scope="module")
+def story(story: Story) -> Story:
+    story.kubectl.apply(story.pod("one"), story.pod("two"), story.pod("free", governed=False))
+    for name in ("one", "two", "free"):
+        story.wait_ready(name)
+    return story
+
+
+def _token(story: Story, pod: str | None, *, audience: str = "sluice") -> str:
+    bound = ["--bound-object-kind=Pod", f"--bound-object-name={pod}"] if pod else []
+    return story.kubectl(
+        "-n",
+        story.namespace,
+        "create",
+        "token",
+        "desk",
+        f"--audience={audience}",
+        "--duration=10m",
+        *bound,
+    ).strip()
+
+
+def _ask(story: Story, system: str, path: str, token: str) -> dict[str, object]:
+    trust = story.kubectl.get("-n", system, "configmap", "sluice-trust")["data"]["ca.pem"]
+    url = f"https://sluice-bundles.{system}.svc{path}"
+    out = story.kubectl(
+        "-n",
+        story.namespace,
+        "exec",
+        "free",
+        "-c",
+        "app",
+        "--",
+        "python",
+        "-c",
+        ASK,
+        url,
+        trust,
+        token,
+    )
+    return json.loads(out)
+
+
+def test_governed_pod_gets_its_identity_and_bundle(story: Story, system: str):
+    token = _token(story, "one")
+    identity = _ask(story, system, "/v1/identity", token)
+    assert identity["status"] == 200
+    body = identity["body"]
+    assert isinstance(body, dict)
+    assert (body["namespace"], body["serviceAccount"], body["pod"]) == (
+        story.namespace,
+        "desk",
+        "one",
+    )
+    bundle = _ask(story, system, "/v1/bundle", token)
+    assert (bundle["status"], bundle["type"]) == (200, "application/vnd.openpolicyagent.bundles")
+    assert bundle["etag"]
+
+
+def test_token_speaks_for_its_own_pod_only(story: Story, system: str):
+    body = _ask(story, system, "/v1/identity", _token(story, "two"))["body"]
+    assert isinstance(body, dict)
+    assert body["pod"] == "two"
+
+
+def test_no_token_other_audience_and_forged_token_get_nothing(story: Story, system: str):
+    token = _token(story, "one")
+    head, claims, signature = token.split(".")
+    forged = f"{head}.{claims}.{'A' * len(signature)}"
+    for bad in (
+        "",
+        "nonsense",
+        forged,
+        _token(story, "one", audience="https://kubernetes.default.svc"),
+    ):
+        for path in ("/v1/identity", "/v1/bundle"):
+            answer = _ask(story, system, path, bad)
+            assert answer["status"] == 401, answer
+            assert isinstance(answer["body"], dict)
+            assert answer["body"]["reason"] == "TokenInvalid"
+
+
+def test_token_without_pod_or_of_an_ungoverned_pod_gets_nothing(story: Story, system: str):
+    assert _ask(story, system, "/v1/bundle", _token(story, None))["status"] in {401, 403}
+    answer = _ask(story, system, "/v1/bundle", _token(story, "free"))
+    assert answer["status"] == 403, answer
+    assert isinstance(answer["body"], dict)
+    assert answer["body"]["reason"] == "NotGoverned"
+
+
+def test_token_of_a_deleted_pod_gets_nothing(story: Story, system: str):
+    token = _token(story, "two")
+    assert _ask(story, system, "/v1/bundle", token)["status"] == 200
+    story.kubectl("-n", story.namespace, "delete", "pod", "two", "--grace-period=0", "--force")
+    until(lambda: _ask(story, system, "/v1/bundle", token)["status"] == 401, within_s=30)
