@@ -7,7 +7,7 @@ BIN := .venv/bin
 OPA = $(CACHE)/opa-$(shell awk '$$1 == "github.com/open-policy-agent/opa" {print substr($$2, 2)}' tools/go.mod)/opa
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: ## Install and build everything that `test`, `check` and `corpus` need
 	@tools/setup.sh test
@@ -15,6 +15,17 @@ setup: ## Install and build everything that `test`, `check` and `corpus` need
 try: ## See Sluice at work on one screen, with a database of its own (KEEP=1: stays up to play with)
 	@tools/setup.sh core
 	@$(BIN)/python tools/try/try.py $(if $(KEEP),--keep)
+
+demo: ## Bring up a cluster with Sluice and an application, governed and not (CLUSTER=kind|current: not our own one-node cluster)
+	@tools/setup.sh core
+	@$(BIN)/python tools/demo/demo.py
+
+demo-down: ## Remove what `make demo` and `make e2e` brought up
+	@$(BIN)/python tools/demo/demo.py --down
+
+e2e: setup ## Run the end-to-end stories on a real cluster, brought up when there is none (ONLY=name of a story)
+	@$(BIN)/python -c 'from sluice_dev.installation import bring_up; bring_up(print)'
+	@$(BIN)/pytest -q e2e $(if $(ONLY),-k "$(ONLY)")
 
 test: setup ## Run every test suite, then the corpora against the ratchet
 	@tools/test.sh
@@ -28,7 +39,7 @@ corpus: setup ## Run the corpora against Sluice (CORPUS=DIR: cases and clients f
 corpus-ratchet: setup ## Run the corpora and lower the committed ratchet to the counts seen
 	@$(BIN)/python tests/corpus/run.py --ratchet tests/corpus/ratchet.json --update-ratchet
 
-bench: ## Measure the path of a statement and write a dated record under bench/record/ (BENCH=path)
+bench: ## Measure the path of a statement and write a dated record under bench/record/ (BENCH=path|operator)
 	@tools/setup.sh bench
 	@$(BIN)/python bench/run.py $(or $(BENCH),path)
 
@@ -46,4 +57,4 @@ clean: ## Remove what was built inside the tree (what is cached outside it stays
 	@rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup try test check corpus corpus-ratchet bench native format clean
+.PHONY: help setup try demo demo-down e2e test check corpus corpus-ratchet bench native format clean

@@ -17,8 +17,9 @@ request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}
 try:
     with urllib.request.urlopen(request, timeout=20, context=context) as answer:
         body = answer.read()
-        text = body.decode() if answer.headers["Content-Type"].startswith("application/json") else ""
-        print(json.dumps({"status": answer.status, "type": answer.headers["Content-Type"],
+        kind = answer.headers["Content-Type"]
+        text = body.decode() if kind.startswith("application/json") else ""
+        print(json.dumps({"status": answer.status, "type": kind,
                           "etag": answer.headers["ETag"], "bytes": len(body), "body": json.loads(text) if text else None}))
 except urllib.error.HTTPError as error:
     print(json.dumps({"status": error.code, "body": json.loads(error.read() or b"{}")}))

@@ -19,10 +19,10 @@ from types import FrameType
 from typing import Any, LiteralString
 
 import psycopg
-from screen import Screen
 
 from sluice_dev import cache
 from sluice_dev.postgres import PostgresError, Server, find
+from sluice_dev.screen import Screen
 from sluice_dev.stack import Sluice, StackError
 
 SHOP = cache.ROOT / "examples" / "shop"

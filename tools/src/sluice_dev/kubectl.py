@@ -29,6 +29,7 @@ class Kubectl:
         """Remember the programs; ``kubectl`` and ``helm`` may be several words."""
         self.kubeconfig = kubeconfig
         self._kubectl, self._helm = tuple(kubectl), tuple(helm)
+        self.program = self._kubectl
         self._environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
 
     def run(
