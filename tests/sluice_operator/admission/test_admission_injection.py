@@ -218,7 +218,9 @@ def test_annotations_tune_resources_and_log_level(pod, estate, settings, apply_p
         ("capture", "all", "is no way of capture; write hosts"),
     ],
 )
-def test_wrong_annotation_is_refused_with_the_reason(pod, estate, settings, annotation, value, why):
+def test_wrong_annotation_is_refused_with_the_reason(  # noqa: PLR0917
+    pod, estate, settings, annotation, value, why
+):
     pod["metadata"]["annotations"][f"sluice.dev/{annotation}"] = value
     result = inject(pod, SUPPORT, estate, settings)
     assert isinstance(result, Refusal)
@@ -244,7 +246,7 @@ def add_to(path: str, value: Any):
             if isinstance(node, list):
                 node = node[int(step)]
             else:
-                node = node.setdefault(step, [] if step == path.split(".")[-1] else {})
+                node = node.setdefault(step, [] if path.endswith(step) else {})
         node.append(value)
 
     return change
