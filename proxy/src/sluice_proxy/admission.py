@@ -23,14 +23,14 @@ def choose_database(listener: str, database_name: str, databases: Iterable[Datab
     """Return the classified database that a startup message means.
 
     Args:
-        listener: ANY_DATABASE, or the ``namespace/name`` that the listener serves alone.
+        listener: ANY_DATABASE, the ``namespace/name`` that the listener serves alone, or the group that it serves.
         database_name: As the client names it.
         databases: All of the sidecar.
 
     Raises:
         ClientError: None, or more than one, is meant: what no classification names is refused.
     """
-    known = [item for item in databases if listener in (ANY_DATABASE, item.name)]
+    known = [item for item in databases if listener in (ANY_DATABASE, item.name, item.group)]
     found = [item for item in known if item.database_name == database_name]
     if len(found) == 1:
         return found[0]

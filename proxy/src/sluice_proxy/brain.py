@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from typing import Any, Final
 
 import structlog
@@ -50,6 +51,8 @@ class Brain:
         self._gate = asyncio.Semaphore(CONCURRENCY_MAX)
         self._working: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._epochs: deque[tuple[int, Bundle]] = deque()
+        self._in_force: Bundle | None = bundles.in_force
         bundles.on_activated(self._policy_changed)
         databases.on_catalog(self._catalog_changed)
 
@@ -67,6 +70,14 @@ class Brain:
         for task in self._working:
             task.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
+
+    def in_force(self) -> Bundle | None:
+        """Return the newest bundle that every live session of the data plane works under."""
+        if self._epochs:
+            reached = self._plane.epoch_reached()
+            while self._epochs and self._epochs[0][0] <= reached:
+                self._in_force = self._epochs.popleft()[1]
+        return self._in_force
 
     def _take(self) -> None:
         for request in self._plane.requests():
@@ -116,7 +127,7 @@ class Brain:
     def _policy_changed(self, bundle: Bundle) -> None:
         self._contexts.forget_other_revisions(bundle.revision)
         self._sessions.forget_decisions()
-        self._plane.advance_epoch()
+        self._epochs.append((self._plane.advance_epoch(), bundle))
         self._set_timer()
 
     def _catalog_changed(self, _name: str, _catalog: Catalog) -> None:

@@ -12,7 +12,7 @@ import structlog
 
 from sluice_proxy import log_keys as keys
 from sluice_proxy.catalog.model import Catalog
-from sluice_proxy.catalog.reader import CatalogError, CatalogReader
+from sluice_proxy.catalog.reader import CatalogError, CatalogLogin, CatalogReader
 from sluice_proxy.catalog.watch import CatalogWatch
 
 log = structlog.get_logger(__name__)
@@ -33,8 +33,10 @@ class Database:
     """PostgreSQL's name of it."""
     upstream: str
     """``HOST:PORT`` (IPv6 in brackets) or ``unix:PATH``."""
-    catalog_dsn: str | None = field(default=None, repr=False)
+    catalog_dsn: str | CatalogLogin | None = field(default=None, repr=False)
     """How the catalog is read; None: not at all, then no session can be restricted."""
+    group: str = ""
+    """Name of a listener that it shares with other databases of its server; empty: none."""
 
 
 @dataclass(slots=True)
@@ -127,7 +129,10 @@ class Databases:
     def catalog_problem(self, database: Database) -> str | None:
         """Return why the catalog cannot be relied on now, as a clause; None when it can."""
         if database.catalog_dsn is None:
-            return "no catalog role was given for it (--catalog, or SLUICE_CATALOG_DSN)"
+            return (
+                "no catalog role was given for it "
+                "(--catalog or SLUICE_CATALOG_DSN; in Kubernetes spec.database.catalogSecretRef)"
+            )
         watch = self._watch(database)
         if watch is None or watch.catalog is None:
             reason = None if watch is None else watch.problem

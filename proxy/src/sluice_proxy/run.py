@@ -12,21 +12,20 @@ import structlog
 from sluice_proxy import _native
 from sluice_proxy import log_keys as keys
 from sluice_proxy.brain import Brain
-from sluice_proxy.bundles import BundleClient, BundleServer, BundleSource
+from sluice_proxy.bundles import Bundle, BundleClient, BundleServer, BundleSource
 from sluice_proxy.contexts import Contexts
 from sluice_proxy.databases import Databases
 from sluice_proxy.decide import Decider, UnixOpaClient
 from sluice_proxy.health import HealthServer
-from sluice_proxy.judge import Judge
+from sluice_proxy.judge import DenialObserver, Judge
 from sluice_proxy.metrics import Metrics
-from sluice_proxy.opa import OpaConfig, OpaError, OpaProcess, check_version
+from sluice_proxy.opa import OpaConfig, OpaError, OpaProcess, check_version, socket_path
+from sluice_proxy.opa_outside import OutsideOpa
 from sluice_proxy.sessions import Sessions
 from sluice_proxy.settings import SidecarSettings
 
 log = structlog.get_logger(__name__)
 
-FIRST_POLICY_TIMEOUT_S: Final = 30.0
-"""From OPA's start to its first activation: a tenth of a second on an idle machine."""
 START_ATTEMPTS: Final = 4
 """So often may OPA fail to start, or to activate, before the start is given up."""
 START_STEP_S: Final = 0.1
@@ -57,7 +56,7 @@ class _Policy:
 
     bundles: BundleClient
     server: BundleServer
-    opa: OpaProcess
+    opa: OpaProcess | OutsideOpa
     client: UnixOpaClient
 
 
@@ -65,10 +64,15 @@ class Sidecar:
     """One sidecar in this process."""
 
     def __init__(
-        self, settings: SidecarSettings, source: BundleSource, databases: Databases
+        self,
+        settings: SidecarSettings,
+        source: BundleSource,
+        databases: Databases,
+        denials: DenialObserver | None = None,
     ) -> None:
         self._settings = settings
         self._databases = databases
+        self._denials = denials
         self.metrics = Metrics()
         self._policy = self._make_policy(source)
         self._health = HealthServer(
@@ -91,6 +95,11 @@ class Sidecar:
         return self._policy.bundles
 
     @property
+    def in_force(self) -> Bundle | None:
+        """What the data plane works under, every session of it; None before the first."""
+        return None if self._brain is None else self._brain.in_force()
+
+    @property
     def opa_pid(self) -> int | None:
         """Process id of OPA while it runs."""
         return self._policy.opa.pid
@@ -106,14 +115,17 @@ class Sidecar:
             keys=settings.bundle_keys,
             source=source,
         )
-        server = BundleServer(bundles, settings.runtime_directory)
+        server = BundleServer(bundles, settings.runtime_directory, port=settings.bundle_port)
+        socket = socket_path(settings.runtime_directory)
+        if settings.opa_program is None:
+            return _Policy(bundles, server, OutsideOpa(socket), UnixOpaClient(socket))
         config = OpaConfig(
             program=settings.opa_program,
             directory=settings.runtime_directory,
             server=server,
             keys=settings.bundle_keys,
         )
-        return _Policy(bundles, server, OpaProcess(config), UnixOpaClient(config.socket_path))
+        return _Policy(bundles, server, OpaProcess(config), UnixOpaClient(socket))
 
     async def start(self) -> None:
         """Start everything; return when clients can connect.
@@ -123,8 +135,9 @@ class Sidecar:
             OpaError: OPA cannot be used.
         """
         await self._start_health()
-        version = await check_version(self._settings.opa_program)
-        log.info("OPA found", **{keys.VERSION: version})
+        if self._settings.opa_program is not None:
+            version = await check_version(self._settings.opa_program)
+            log.info("OPA found", **{keys.VERSION: version})
         await self._start_policy()
         self._start_plane()
         self._listen()
@@ -143,13 +156,16 @@ class Sidecar:
     async def _start_policy(self) -> None:
         policy = self._policy
         policy.bundles.load()
-        await policy.server.start()
+        try:
+            await policy.server.start()
+        except OSError as error:
+            raise ListenError(f"the bundle service cannot be opened: {error}") from error
         policy.opa.prepare()
         await policy.client.__aenter__()
         self._begin("bundles", policy.bundles.run())
         self._begin("opa", policy.opa.run())
         try:
-            async with asyncio.timeout(FIRST_POLICY_TIMEOUT_S):
+            async with asyncio.timeout(self._settings.first_policy_s):
                 await self._first_policy()
         except TimeoutError as error:
             if policy.opa.problem is not None:
@@ -169,6 +185,8 @@ class Sidecar:
         try:
             while not first.done():
                 await asyncio.wait({first}, timeout=START_STEP_S)
+                if self._settings.first_policy_s is None:
+                    continue  # A later bundle, or OPA's next start, may do.
                 if bundles.counts.not_activated >= START_ATTEMPTS and not first.done():
                     raise PolicyStartError(f"OPA refuses the policy: {bundles.activation_error}")
                 if opa.restarts >= START_ATTEMPTS and not first.done():
@@ -202,9 +220,14 @@ class Sidecar:
             databases=self._databases,
             contexts=contexts,
             workload=settings.workload,
+            denials=self._denials,
         )
         self._judge = Judge(
-            decider=decider, databases=self._databases, contexts=contexts, observer=self.metrics
+            decider=decider,
+            databases=self._databases,
+            contexts=contexts,
+            observer=self.metrics,
+            denials=self._denials,
         )
         self._brain = Brain(
             plane,
@@ -322,12 +345,19 @@ class Sidecar:
             found["newest bundle"] = self._policy.bundles.activation_error
         return found
 
+    def database_problems(self) -> Mapping[str, str]:
+        """Return what is wrong with databases, by name: for their owners, not for the kubelet."""
+        found = dict(self._databases.catalog_problems())
+        if self._sessions is not None:
+            found |= self._sessions.database_problems()
+        return found
+
     def gauges(self) -> Iterable[tuple[str, str, float]]:
         """Return what is measured at the moment of asking."""
         bundles = self._policy.bundles
         in_force = bundles.in_force
         yield ("ready", "1 when the sidecar is ready.", float(not self.not_ready()))
-        yield ("opa_up", "1 while OPA runs.", float(self._policy.opa.pid is not None))
+        yield ("opa_up", "1 while OPA runs.", float(self._policy.opa.problem is None))
         yield ("bundle_sequence", "Sequence in force.", in_force.sequence if in_force else 0)
         yield ("policy_age_seconds", "Since the policy was issued.", bundles.policy_age_s() or 0.0)
         ages = self._databases.catalog_ages_s().values()

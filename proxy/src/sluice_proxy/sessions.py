@@ -19,6 +19,7 @@ from sluice_proxy.databases import Database, Databases
 from sluice_proxy.decide import Decider, Workload
 from sluice_proxy.decisions import Level, SessionContext, SessionDecision, TemporaryRelation
 from sluice_proxy.governed import problems
+from sluice_proxy.judge import DenialObserver
 from sluice_proxy.probe import PROBE_SQL, SessionProbe, parse_probe
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 from sluice_proxy.scrubbing import KEEP_PRIMARY
@@ -61,12 +62,14 @@ class Sessions:
         databases: Databases,
         contexts: Contexts,
         workload: Workload,
+        denials: DenialObserver | None = None,
     ) -> None:
         self._decider = decider
         self._bundles = bundles
         self._databases = databases
         self._contexts = contexts
         self._identity = workload.opa()
+        self._denials = denials
         self._live: dict[int, Session] = {}
         self._decided: dict[tuple[str, str], _Decided] = {}
         self._deciding: dict[tuple[str, str], asyncio.Task[SessionDecision]] = {}
@@ -84,6 +87,14 @@ class Sessions:
         self._decided.clear()
         self._deciding.clear()
         self._problems.clear()
+
+    def database_problems(self) -> Mapping[str, str]:
+        """Return what of the policy does not fit a catalog, by database, as far as sessions found it."""
+        return {
+            name: f"the policy does not fit its catalog: {' '.join(found[:3])}"
+            for (name, _, _), found in self._problems.items()
+            if found
+        }
 
     def next_change_ns(self) -> int | None:
         """Return the next moment at which time alone could change a decision in use; None: never."""
@@ -105,7 +116,10 @@ class Sessions:
         database = admission.choose_database(request.listener, request.database, self._databases)
         decision = await self._decide(database.name, request.user)
         if not decision.allow:
-            raise ClientError(admission.refusal(database, request.user, decision))
+            refusal = admission.refusal(database, request.user, decision)
+            if self._denials is not None:
+                self._denials.add_reasons(database.name, decision.reasons, refusal.message)
+            raise ClientError(refusal)
         admission.check_startup(request.parameters, decision.level)
         if decision.level == Level.RESTRICTED:
             await self._require_catalog(database)

@@ -13,7 +13,7 @@ class Listener:
     """Where clients come in."""
 
     name: str
-    """``namespace/name`` of the one database it serves; empty: whichever the client names."""
+    """``namespace/name`` of the one database it serves, or a ``Database.group``; empty: whichever the client names."""
     address: str
     """``ADDR:PORT`` or ``unix:PATH``."""
 
@@ -32,7 +32,12 @@ class SidecarSettings:
     """Lasting and private: the last good bundle and the highest sequence seen."""
     runtime_directory: Path
     """Private and short-lived: OPA's socket, configuration and token. Its path must be short."""
-    opa_program: Path
+    opa_program: Path | None
+    """None: somebody else starts OPA, with what ``opa.prepare_directory`` wrote into the runtime directory."""
+    bundle_port: int = 0
+    """Of the loopback service that OPA polls; 0: any free one. Needed when somebody else starts OPA."""
+    first_policy_s: float | None = 30.0
+    """So long may the first policy take; None: as long as it takes, not ready meanwhile."""
     health: tuple[str, int] | None = None
     """Host and port of health and metrics; None: nowhere."""
     bundle_keys: dict[str, str] = field(default_factory=dict[str, str], repr=False)

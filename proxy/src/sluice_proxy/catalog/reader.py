@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -80,13 +81,31 @@ class CatalogError(Exception):
     """The catalog cannot be read. Its text is one sentence for an operator, without secrets."""
 
 
+class CatalogLogin(Protocol):
+    """How a catalog role logs in, where that may change while it is used."""
+
+    @property
+    def where(self) -> str:
+        """The server and database as a clause (``the database at …``), without secrets."""
+        ...
+
+    async def arguments(self) -> dict[str, Any]:
+        """Return keyword arguments for ``asyncpg.connect``, as they hold now.
+
+        Raises:
+            ValueError: They cannot be had; the sentence goes into the problem.
+            OSError: As ValueError.
+        """
+        ...
+
+
 class CatalogReader:
     """Holds one connection of the catalog role and reads through it.
 
     Not for use by several tasks at once: ``CatalogWatch`` serialises them.
     """
 
-    def __init__(self, dsn: str, *, connect_timeout_s: float = 5.0) -> None:
+    def __init__(self, dsn: str | CatalogLogin, *, connect_timeout_s: float = 5.0) -> None:
         self._dsn = dsn
         self._connect_timeout_s = connect_timeout_s
         self._connection: Connection | None = None
@@ -133,9 +152,12 @@ class CatalogReader:
         connection = self._connection
         if connection is None or connection.is_closed():
             try:
-                arguments = connect_arguments(self._dsn)
-            except ValueError as error:
-                raise CatalogError(f"the catalog DSN cannot be read: {error}") from error
+                if isinstance(self._dsn, str):
+                    arguments = connect_arguments(self._dsn)
+                else:
+                    arguments = await self._dsn.arguments()
+            except (ValueError, OSError) as error:
+                raise CatalogError(f"the catalog login cannot be used: {error}") from error
             connection = await _connect(
                 **arguments,
                 timeout=self._connect_timeout_s,
@@ -224,9 +246,9 @@ def _knowledge(major: int) -> FunctionKnowledge:
         return _NothingKnown()
 
 
-def _explain(error: BaseException, dsn: str) -> str:
+def _explain(error: BaseException, dsn: str | CatalogLogin) -> str:
     """Return one sentence that says what to do, without the DSN's secrets."""
-    where = _where(dsn)
+    where = _where(dsn) if isinstance(dsn, str) else dsn.where
     match error:
         case asyncpg.InsufficientPrivilegeError():
             return (

@@ -1,0 +1,220 @@
+"""``sluice-sidecar run``: from the environment to a governed pod, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+from typing import Final
+
+import structlog
+
+from sluice_proxy import log_keys as keys
+from sluice_proxy.databases import Database, Databases
+from sluice_proxy.health import HealthServer
+from sluice_proxy.metrics import Metrics
+from sluice_proxy.run import ListenError, Sidecar
+from sluice_proxy.settings import Listener, SidecarSettings
+from sluice_proxy.sidecar.catalogs import CatalogSecret
+from sluice_proxy.sidecar.denials import Denials
+from sluice_proxy.sidecar.environment import DatabaseEntry, Environment, Layout
+from sluice_proxy.sidecar.identity import (
+    Identity,
+    IdentityError,
+    check_identity,
+    keep_identity,
+    kept_identity,
+    parse_identity,
+)
+from sluice_proxy.sidecar.preparation import BUNDLE_PORT
+from sluice_proxy.sidecar.remote import Remote, RemoteError, RemoteSource
+from sluice_proxy.sidecar.status import StatusReporter
+
+log = structlog.get_logger(__name__)
+
+HEALTH: Final = ("0.0.0.0", 15281)  # noqa: S104  The kubelet asks at the pod's address.
+RETRY_MIN_S: Final = 0.2
+RETRY_MAX_S: Final = 5.0
+KEPT_AFTER_S: Final = 2.0
+"""An identity that is kept is used when the operator has not answered for so long."""
+FLUSH_S: Final = 2.0
+
+
+class PodSidecar:
+    """The proxy container of one pod."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        layout: Layout,
+        *,
+        health: tuple[str, int] = HEALTH,
+        bundle_port: int = BUNDLE_PORT,
+    ) -> None:
+        self._environment = environment
+        self._layout = layout
+        self._health = health
+        self._bundle_port = bundle_port
+        self._remote = Remote(environment.bundles_url, layout.token, environment.trust)
+        self._source = RemoteSource(self._remote)
+        self._databases = Databases()
+        self._denials = Denials()
+        self._waiting_for = "the operator has not been asked yet"
+        self.sidecar: Sidecar | None = None
+        """The running parts, once the identity is known."""
+
+    async def run(self, ended: asyncio.Event) -> int:
+        """Serve until the event; return the exit code.
+
+        Raises:
+            StartError: Something is wrong that waiting does not help against.
+        """
+        work = asyncio.create_task(self._serve(), name="serve")
+        waiting = asyncio.create_task(ended.wait(), name="signal")
+        reporter: asyncio.Task[None] | None = None
+        try:
+            await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                reporter = await work
+                await waiting
+            return 0
+        finally:
+            await self._stop(work, waiting, reporter)
+
+    async def _serve(self) -> asyncio.Task[None]:
+        """Start everything; return the task that reports from then on."""
+        identity = await self._wait_for_identity()
+        sidecar = self._make(identity)
+        self.sidecar = sidecar
+        sidecar.bundles.on_offered(self._remote.follow_trust)
+        reporter = StatusReporter(self._remote, identity.profile, sidecar, self._denials)
+        # While it starts as well: the operator sees what is missing.
+        task = asyncio.create_task(reporter.run(), name="status")
+        try:
+            await sidecar.start()
+        except BaseException:
+            task.cancel()
+            raise
+        log.info("ready", **{keys.PROFILE: identity.profile})
+        return task
+
+    async def _stop(self, *tasks: asyncio.Task[object] | None) -> None:
+        begun = [task for task in tasks if task is not None]
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
+        sidecar = self.sidecar
+        if sidecar is not None:
+            await sidecar.stop()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FLUSH_S):
+                    profile = sidecar.bundles.profile
+                    await StatusReporter(self._remote, profile, sidecar, self._denials).flush()
+        await self._remote.close()
+
+    async def _wait_for_identity(self) -> Identity:
+        """Return who we are, as soon as the operator says so, or as it said before."""
+        health = HealthServer(
+            readiness=lambda: {"identity": self._waiting_for},
+            degraded=dict,
+            metrics=Metrics().text,
+        )
+        host, port = self._health
+        try:
+            await health.start(host, port)
+        except OSError as error:
+            raise ListenError(f"health on {host}:{port} cannot be bound: {error}") from error
+        try:
+            return await self._ask_for_identity()
+        finally:
+            await health.stop()
+
+    async def _ask_for_identity(self) -> Identity:
+        kept = kept_identity(self._layout.state)
+        began, delay = asyncio.get_running_loop().time(), RETRY_MIN_S
+        while True:
+            problem = await self._try_identity()
+            if isinstance(problem, Identity):
+                return problem
+            if problem != self._waiting_for:
+                log.warning("no identity yet", **{keys.REASON: problem})
+            self._waiting_for = problem
+            late = asyncio.get_running_loop().time() - began > KEPT_AFTER_S
+            if kept is not None and late and kept.pod_uid == self._environment.pod_uid:
+                log.warning("the identity of the last run is used", **{keys.PROFILE: kept.profile})
+                return kept
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+            delay = min(delay * 2, RETRY_MAX_S)
+
+    async def _try_identity(self) -> Identity | str:
+        """Return the identity, or why there is none."""
+        try:
+            identity = parse_identity(await self._remote.identity())
+            check_identity(identity, self._environment, self._remote.token())
+            self._layout.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            keep_identity(identity, self._layout.state)
+        except (RemoteError, IdentityError) as error:
+            return str(error)
+        return identity
+
+    def _make(self, identity: Identity) -> Sidecar:
+        environment, layout = self._environment, self._layout
+        self._databases.replace(self._database(entry) for entry in environment.databases)
+        groups = dict.fromkeys(entry.listen for entry in environment.databases)
+        settings = SidecarSettings(
+            workload=identity.workload(),
+            profile=identity.profile,
+            listeners=tuple(Listener(name=group, address=group) for group in groups),
+            spool_directory=layout.spool,
+            state_directory=layout.state,
+            runtime_directory=layout.run,
+            opa_program=None,
+            bundle_port=self._bundle_port,
+            first_policy_s=None,
+            health=self._health,
+            bundle_keys=dict(environment.trust.keys),
+            spool_bytes_max=environment.spool_bytes_max,
+            drain_s=environment.drain_s,
+        )
+        return Sidecar(settings, self._source, self._databases, self._denials)
+
+    def _database(self, entry: DatabaseEntry) -> Database:
+        host = f"[{entry.host}]" if ":" in entry.host else entry.host
+        catalog = None
+        if entry.catalog is not None:
+            catalog = CatalogSecret(self._layout.place(entry.catalog), entry.database)
+        return Database(
+            name=entry.name,
+            database_name=entry.database,
+            upstream=f"{host}:{entry.port}",
+            catalog_dsn=catalog,
+            group=entry.listen,
+        )
+
+
+async def serve(
+    environment: Environment,
+    layout: Layout,
+    *,
+    health: tuple[str, int] = HEALTH,
+    bundle_port: int = BUNDLE_PORT,
+) -> int:
+    """Run the proxy container until SIGTERM or SIGINT; a second signal cuts the sessions that are left.
+
+    Raises:
+        StartError: It cannot start.
+    """
+    pod = PodSidecar(environment, layout, health=health, bundle_port=bundle_port)
+    ended = asyncio.Event()
+
+    def take(number: signal.Signals) -> None:
+        log.info("ending", **{keys.SIGNAL: number.name})
+        if ended.is_set() and pod.sidecar is not None:
+            pod.sidecar.cut()
+        ended.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, take, number)
+    return await pod.run(ended)

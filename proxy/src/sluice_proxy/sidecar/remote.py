@@ -1,0 +1,225 @@
+"""Calling the bundle service: identity, bundles by long poll, status."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import structlog
+
+from sluice_proxy import log_keys as keys
+from sluice_proxy.bundles.model import Bundle
+from sluice_proxy.bundles.verify import BUNDLE_BYTES_MAX
+from sluice_proxy.sidecar.trust import Trust, TrustError
+
+log = structlog.get_logger(__name__)
+
+POLL_S: Final = 50
+"""Below the minute that the service grants, and that load balancers usually do."""
+ANSWER_S: Final = 10.0
+DOCUMENT_BYTES_MAX: Final = 1 << 20
+KEEP_ALIVE_S: Final = 60.0
+"""Above the 30 s between reports: they stay with one replica."""
+_ETAG: Final = re.compile(r'"(\d{1,18})-[0-9a-f]{16}"\Z')
+
+
+class RemoteError(Exception):
+    """The bundle service did not answer as asked. The message says what it said, never the token."""
+
+    def __init__(self, message: str, *, status: int = 0, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after_s = retry_after_s
+
+
+class Remote:
+    """One sidecar's way to the bundle service."""
+
+    def __init__(self, url: str, token_path: Path, trust: Trust) -> None:
+        """Make one; nothing is opened yet.
+
+        Args:
+            url: Of the bundle service.
+            token_path: Where the kubelet keeps the token; read anew for each request.
+            trust: The CAs to begin with.
+        """
+        self._url = url
+        self._token_path = token_path
+        self._trust = trust
+        self._http: aiohttp.ClientSession | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def trust(self) -> Trust:
+        """The CAs that hold now."""
+        return self._trust
+
+    def token(self) -> str:
+        """Return the token of this moment.
+
+        Raises:
+            RemoteError: There is none.
+        """
+        try:
+            return self._token_path.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RemoteError(f"the token {self._token_path} cannot be read: {error}") from error
+
+    async def close(self) -> None:
+        """Close the connections."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.close()
+        if self._closing is not None:
+            await self._closing
+
+    def follow_trust(self, bundle: Bundle) -> None:
+        """Trust from now on what a verified bundle carries, and nothing else; without it, nothing changes."""
+        if bundle.trust is None:
+            return
+        try:
+            trust = Trust.of(bundle.trust)
+        except TrustError as error:
+            log.error("trust of the bundle passed over", **{keys.REASON: str(error)})  # noqa: TRY400
+            return
+        if trust.ca_pem == self._trust.ca_pem:
+            return
+        self._trust = trust
+        log.info("certificate authorities followed", **{keys.SEQUENCE: bundle.sequence})
+        # The next request makes connections under the new ones.
+        http, self._http = self._http, None
+        if http is not None:
+            self._closing = asyncio.create_task(http.close(), name="old-connections")
+
+    async def identity(self) -> Any:
+        """Return the identity document.
+
+        Raises:
+            RemoteError: There is none now.
+        """
+        async with self._ask("GET", "/v1/identity", ANSWER_S) as answer:
+            await _require(answer, 200)
+            return await answer.json()
+
+    async def bundle(self, etag: str | None, wait_s: int) -> tuple[bytes, str] | None:
+        """Return a bundle and its entity tag; None when there is no other than ``etag`` names.
+
+        Raises:
+            RemoteError: The service did not answer.
+        """
+        headers = {"Prefer": f"wait={wait_s}"}
+        if etag is not None:
+            headers["If-None-Match"] = etag
+        async with self._ask("GET", "/v1/bundle", wait_s + ANSWER_S, headers=headers) as answer:
+            if answer.status == 304:
+                return None
+            await _require(answer, 200)
+            raw = await answer.content.read(BUNDLE_BYTES_MAX + 1)
+            while not answer.content.at_eof() and len(raw) <= BUNDLE_BYTES_MAX:
+                raw += await answer.content.read(BUNDLE_BYTES_MAX + 1 - len(raw))
+            return raw, answer.headers.get("ETag", "")
+
+    async def status(self, document: Mapping[str, Any]) -> None:
+        """Report what is in force.
+
+        Raises:
+            RemoteError: It was not taken.
+        """
+        async with self._ask("POST", "/v1/status", ANSWER_S, json=dict(document)) as answer:
+            await _require(answer, 204)
+
+    @asynccontextmanager
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        seconds: float,
+        *,
+        headers: Mapping[str, str] | None = None,
+        **more: Any,
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """Send one request; whatever goes wrong is a RemoteError."""
+        limits = aiohttp.ClientTimeout(total=seconds, connect=ANSWER_S)
+        given = {**(headers or {}), "Authorization": f"Bearer {self.token()}"}
+        try:
+            async with self._session().request(
+                method,
+                f"{self._url}{path}",
+                headers=given,
+                timeout=limits,
+                allow_redirects=False,
+                **more,
+            ) as answer:
+                yield answer
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise RemoteError(
+                f"the bundle service does not answer: {error or type(error).__name__}"
+            ) from error
+
+    def _session(self) -> aiohttp.ClientSession:
+        """Return the open connections, under the CAs that hold now."""
+        if self._http is None:
+            connector = aiohttp.TCPConnector(
+                ssl=self._trust.tls_context(), limit=4, keepalive_timeout=KEEP_ALIVE_S
+            )
+            self._http = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self._http
+
+
+async def _require(answer: aiohttp.ClientResponse, status: int) -> None:
+    if answer.status == status:
+        return
+    said = f"HTTP {answer.status}"
+    try:
+        document = await answer.json()
+        said = f"{document['reason']}: {document['error']}"
+    except (aiohttp.ClientError, ValueError, KeyError, TypeError):
+        pass  # Somebody else's error page.
+    retry = answer.headers.get("Retry-After", "")
+    raise RemoteError(
+        f"the bundle service refuses: {said[:300]}",
+        status=answer.status,
+        retry_after_s=min(float(retry), 60.0) if retry.isdecimal() else 0.0,
+    )
+
+
+class RemoteSource:
+    """A ``BundleSource``: the bundle service, polled."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self._etag: str | None = None
+        self.problem: str | None = "not asked yet"
+        """Why the service gave no answer the last time; None when it did."""
+
+    async def next(self, after_sequence: int | None) -> bytes:
+        """Return the next bundle that is not the one already here.
+
+        Raises:
+            RemoteError: The service did not answer.
+        """
+        while True:
+            try:
+                # The first answer tells at once whether the service is there.
+                wait = 1 if self.problem is not None and self._etag is not None else POLL_S
+                found = await self._remote.bundle(self._etag, wait)
+            except RemoteError as error:
+                self.problem = str(error)
+                await asyncio.sleep(error.retry_after_s)
+                raise
+            self.problem = None
+            if found is None:
+                continue
+            raw, etag = found
+            match = _ETAG.match(etag)
+            self._etag = etag if match else None
+            if match is None:
+                await asyncio.sleep(1)  # Nothing to wait by: never in a tight loop.
+            elif int(match[1]) == after_sequence:
+                continue  # After a new start: the one that is here already.
+            return raw

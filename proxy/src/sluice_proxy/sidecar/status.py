@@ -1,0 +1,144 @@
+"""Telling the operator what the data plane has in force."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import structlog
+
+from sluice_proxy import log_keys as keys
+from sluice_proxy.bundles.model import Bundle
+from sluice_proxy.sidecar.denials import Denials
+from sluice_proxy.sidecar.remote import Remote, RemoteError
+
+log = structlog.get_logger(__name__)
+
+RENEW_S: Final = 30.0
+STEP_S: Final = 1.0
+LOOK_S: Final = 0.1
+"""So often is looked whether something changed: the way from a change to the resource's status is seen by people."""
+PAUSE_MAX_S: Final = 10.0
+"""Between attempts while the operator is away."""
+PROBLEMS_MAX: Final = 32
+
+
+class Reported(Protocol):
+    """What is reported about; ``run.Sidecar`` is one."""
+
+    @property
+    def in_force(self) -> Bundle | None:
+        """What every session of the data plane works under."""
+        ...
+
+    def not_ready(self) -> Mapping[str, str]:
+        """Return what is missing, by part."""
+        ...
+
+    def degraded(self) -> Mapping[str, str]:
+        """Return what does not work fully, by part."""
+        ...
+
+    def database_problems(self) -> Mapping[str, str]:
+        """Return what is wrong with databases, by name."""
+        ...
+
+
+def status_document(profile: str, reported: Reported) -> dict[str, Any]:
+    """Return the report without denials (``status.schema.json``)."""
+    bundle, missing = reported.in_force, reported.not_ready()
+    databases = reported.database_problems()
+    own = {
+        part: reason
+        for part, reason in {**reported.degraded(), **missing}.items()
+        if not part.startswith("catalog ")
+    }
+    problems = [
+        {"database": name[:320], "message": message[:1024]}
+        for name, message in [
+            *(("", f"{part}: {reason}") for part, reason in sorted(own.items())),
+            *sorted(databases.items()),
+        ]
+    ]
+    return {
+        "contract": 1,
+        "profile": profile,
+        "sequence": None if bundle is None else bundle.sequence,
+        "revision": None if bundle is None else bundle.revision,
+        "ready": not missing,
+        "problems": problems[:PROBLEMS_MAX],
+        "denials": [],
+    }
+
+
+class StatusReporter:
+    """Reports at the start, when something changed (at most once a second), and each 30 s."""
+
+    def __init__(self, remote: Remote, profile: str, reported: Reported, denials: Denials) -> None:
+        self._remote = remote
+        self._profile = profile
+        self._reported = reported
+        self._denials = denials
+        self._problem: str | None = None
+
+    async def run(self) -> None:
+        """Report until cancelled, whatever happens."""
+        while True:
+            try:
+                await self._report()
+            except Exception as error:
+                log.exception("reporting failed", **{keys.ERROR_TYPE: type(error).__name__})
+            await asyncio.sleep(PAUSE_MAX_S)
+
+    async def _report(self) -> None:
+        said: dict[str, Any] | None = None
+        at, pause = 0.0, STEP_S
+        while True:
+            document = status_document(self._profile, self._reported)
+            due = time.monotonic() - at >= RENEW_S
+            if not (due or _differs(document, said) or self._denials):
+                await asyncio.sleep(LOOK_S)
+                continue
+            if await self._send(document):
+                said, pause = document, STEP_S
+            else:
+                pause = min(pause * 2, PAUSE_MAX_S)
+            at = time.monotonic()
+            await asyncio.sleep(pause * random.uniform(1.0, 1.2))  # noqa: S311
+
+    async def flush(self) -> None:
+        """Report what is left, at the end."""
+        await self._send(status_document(self._profile, self._reported))
+
+    async def _send(self, document: Mapping[str, Any]) -> bool:
+        taken = self._denials.take()
+        entries = [denial.document(count) for denial, count in taken]
+        try:
+            await self._remote.status({**document, "denials": entries})
+        except RemoteError as error:
+            self._denials.give_back(taken)
+            if str(error) != self._problem:
+                log.warning("status not reported", **{keys.REASON: str(error)})
+            self._problem = str(error)
+            return False
+        self._problem = None
+        return True
+
+
+def _differs(document: Mapping[str, Any], said: Mapping[str, Any] | None) -> bool:
+    """Whether there is news; ages inside of messages are none."""
+    if said is None:
+        return True
+
+    def parts(one: Mapping[str, Any]) -> list[Any]:
+        return [
+            one["sequence"],
+            one["revision"],
+            one["ready"],
+            [problem["database"] for problem in one["problems"]],
+        ]
+
+    return parts(document) != parts(said)
