@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import LiteralScalarString
@@ -160,8 +161,14 @@ def _golden() -> dict[str, Any]:
     return YAML(typ="safe").load(GOLDEN)  # pyright: ignore[reportUnknownMemberType]
 
 
+@functools.cache
+def _known_context() -> SessionContext:
+    return _context(_golden())
+
+
+@settings(deadline=None)
 @given(st.text(alphabet="SELECTFROMusrWH= ().,;'\"-*/$1%éß😀&U\\\n", max_size=60))
 def test_any_text_is_read_or_refused_in_words(text: str) -> None:
-    context = _context(_golden())
+    context = _known_context()
     with contextlib.suppress(ClientError):
         read_facts(text.encode("utf-8", "replace"), context, simple=True)

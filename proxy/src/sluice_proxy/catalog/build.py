@@ -226,6 +226,7 @@ def _column(row: Row, types: TypeTable, index: _Index) -> Column:
         generated=row["generated"] != "",
         identity=row["identity"] != "",
         reads=index.names(row["relation"], (n for n in reads if n)),
+        default=row["default_sql"],
     )
 
 

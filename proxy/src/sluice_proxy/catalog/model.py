@@ -59,6 +59,8 @@ class Column:
     identity: bool
     reads: frozenset[str] = frozenset()
     """Columns of the same table that a generated column's expression reads."""
+    default: str | None = None
+    """The default's expression as ``pg_get_expr`` prints it under an empty search_path; None: no default, or generated."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.projection import projection
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
+from sluice_proxy.facts.targets import note_written
 from sluice_proxy.facts.tree import Node, strings, unwrap
-from sluice_proxy.facts.writes import note_written
 
 _OPTIONS = frozenset(
     [
