@@ -118,7 +118,9 @@ def test_any_pod_is_refused_or_governed(estate, settings, apply_patch, pod, name
     where=st.integers(0, 2),
     change=st.dictionaries(st.sampled_from("ab"), JSON.filter(lambda v: v is not None), min_size=1),
 )
-def test_any_addition_to_our_containers_is_found(estate, settings, apply_patch, pod, where, change):
+def test_any_addition_to_our_containers_is_found(  # noqa: PLR0917
+    estate, settings, apply_patch, pod, where, change
+):
     pod["metadata"]["labels"]["sluice.dev/inject"] = "true"
     result = inject(pod, Namespace("support"), estate, settings)
     if isinstance(result, Refusal):

@@ -155,7 +155,12 @@ def _claim_errors(
             "your namespace to spec.allowedNamespaces"
         )
         return [message]
-    estate = Estate.of([*classified, model], domain=domain)
+    if claims_of(model, domain) <= had:
+        return []
+    # As the youngest: what was there before keeps its names.
+    metadata = model.metadata.model_copy(update={"creation_timestamp": None})
+    young = model.model_copy(update={"metadata": metadata})
+    estate = Estate.of([*classified, young], domain=domain)
     if missing := host_names(model, domain) - estate.server_of(full_name(model)).names:
         message = (
             f"spec.database.hosts: {min(missing)} and other hosts of it belong to servers that each "
