@@ -55,7 +55,7 @@ class StatusReport(_Model):
     contract: Literal[1]
     profile: Annotated[str, Field(max_length=512)]
     sequence: Annotated[int, Field(ge=1)] | None
-    revision: Annotated[str, Field(pattern=r"\A[0-9a-f]{64}\Z")] | None
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
     ready: bool
     problems: Annotated[list[ProblemReport], Field(max_length=32)]
     denials: Annotated[list[DenialReport], Field(max_length=32)]
