@@ -15,6 +15,7 @@ import pytest
 from psycopg import sql
 
 from sluice_dev import cache
+from sluice_dev.cluster import ApiServer
 from sluice_dev.postgres import Server, find, installations
 
 _numbers = itertools.count(1)
@@ -76,3 +77,10 @@ def database_dsn(new_database: Callable[[str], str]) -> str:
 def opa() -> Path:
     """The OPA binary that `make setup` built."""
     return cache.opa()
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ApiServer]:
+    """A real API server (etcd and kube-apiserver) without a node; use namespaces of your own."""
+    with ApiServer() as server:
+        yield server
