@@ -39,6 +39,9 @@ corpus: setup ## Run the corpora against Sluice (CORPUS=DIR: cases and clients f
 corpus-ratchet: setup ## Run the corpora and lower the committed ratchet to the counts seen
 	@$(BIN)/python tests/corpus/run.py --ratchet tests/corpus/ratchet.json --update-ratchet
 
+fuzz: setup ## Ask two worlds that differ in hidden values the same random statements (STATEMENTS=20000 not denied; SEED=; MAJOR=)
+	@$(BIN)/python -m sluice_dev.worlds --statements $(or $(STATEMENTS),20000) $(if $(SEED),--seed $(SEED)) $(if $(MAJOR),--major $(MAJOR)) $(if $(CORPUS),--corpus "$(CORPUS)") --log "$(CACHE)/fuzz.log"
+
 bench: ## Measure the path of a statement and write a dated record under bench/record/ (BENCH=path|operator)
 	@tools/setup.sh bench
 	@$(BIN)/python bench/run.py $(or $(BENCH),path)
@@ -57,4 +60,4 @@ clean: ## Remove what was built inside the tree (what is cached outside it stays
 	@rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup try demo demo-down e2e test check corpus corpus-ratchet bench native format clean
+.PHONY: help setup try demo demo-down e2e test check corpus corpus-ratchet fuzz bench native format clean

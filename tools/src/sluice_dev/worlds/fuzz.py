@@ -1,0 +1,221 @@
+"""Runs statements in both worlds and counts; a difference is asked again on fresh data before it counts."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sluice_dev.postgres import Installation
+from sluice_dev.worlds import judging, schema
+from sluice_dev.worlds.judging import Answer, Outcome
+from sluice_dev.worlds.statements import Statement
+from sluice_dev.worlds.twins import Fixture, World, ask
+from sluice_dev.worlds.wire import SilentError
+
+RESET_AFTER = 400
+"""Statements after which both worlds are brought back: what a rollback leaves behind stays small."""
+SETTLED_AFTER_S = 1.2
+"""Sluice looks at the catalog once in a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A statement that both worlds answer differently."""
+
+    statement: Statement
+    what: str
+    """``difference``: a leak; ``open``: SQL leaves it open; ``unstable``: also twice in one world; ``history``:
+    only after the statements before."""
+    told: str
+
+
+@dataclass(slots=True)
+class Result:
+    """Counts of one run."""
+
+    outcomes: collections.Counter[Outcome] = field(default_factory=collections.Counter[Outcome])
+    origins: collections.Counter[str] = field(default_factory=collections.Counter[str])
+    reasons: collections.Counter[str] = field(default_factory=collections.Counter[str])
+    sqlstates: collections.Counter[str] = field(default_factory=collections.Counter[str])
+    silent: int = 0
+    found: list[Difference] = field(default_factory=list[Difference])
+    seconds: float = 0.0
+
+    @property
+    def sent(self) -> int:
+        """Statements sent."""
+        return sum(self.outcomes.values()) + self.silent
+
+    @property
+    def leaks(self) -> list[Difference]:
+        """The differences that count."""
+        return [one for one in self.found if one.what in {"difference", "history"}]
+
+    def lines(self) -> Iterator[str]:
+        """The summary, a line each."""
+        kinds = collections.Counter(one.what for one in self.found)
+        counts = ", ".join(f"{self.outcomes[one]} {one.value}" for one in Outcome)
+        yield f"{self.sent} statements sent in {self.seconds:.0f} s: {counts}, {self.silent} silent"
+        yield f"not denied: {self.sent - self.outcomes[Outcome.DENIED]}, by origin {dict(self.origins)}"
+        yield (
+            f"asked again: {kinds['open']} left open by SQL, {kinds['unstable']} not the same twice in one world"
+        )
+        if self.outcomes[Outcome.DENIED]:
+            yield f"denied {100 * self.outcomes[Outcome.DENIED] / max(self.sent, 1):.1f} %, the commonest reasons:"
+        for reason, count in self.reasons.most_common(10):
+            yield f"  {count:6} {reason}"
+        yield f"differences: {len(self.leaks)}"
+
+
+class Fuzzer:
+    """Both worlds, and the third when one is needed."""
+
+    def __init__(
+        self,
+        fixture: Fixture,
+        stack: contextlib.ExitStack,
+        *,
+        installation: Installation | None = None,
+        direct: bool = False,
+        log: Path | None = None,
+    ) -> None:
+        """Start both worlds; ``direct``: without Sluice, where most is different."""
+        self.fixture, self.stack = fixture, stack
+        self.installation, self.direct = installation, direct
+        self.worlds = [self._world("A"), self._world("B")]
+        self._shuffled: World | None = None
+        self.log = log
+        self.result = Result()
+        self._since_reset: list[Statement] = []
+
+    def _world(self, name: str, *, shuffled: bool = False) -> World:
+        return World(
+            self.fixture, name, self.stack,
+            installation=self.installation, shuffled=shuffled, direct=self.direct,
+        )  # fmt: skip
+
+    def schema(self) -> schema.Schema:
+        """Return what the grammar draws from."""
+        from sluice_proxy.allowlists import for_major  # noqa: PLC0415
+
+        allowed = for_major(self.worlds[0].server.installation.major)
+        return schema.read(
+            self.worlds[0].admin,
+            role=self.fixture.role,
+            classification=(self.fixture.policies / "classification.yaml").read_text(),
+            functions=sorted(
+                n for n, kind in allowed.functions.items() if kind in {"values", "volatile"}
+            ),
+            catalog=sorted(allowed.relations),
+            unread=self.fixture.unread,
+        )
+
+    def run(self, statements: Iterator[Statement], *, seconds: float | None = None) -> Result:
+        """Ask all of them, or as many as the time allows."""
+        begun = time.monotonic()
+        for statement in statements:
+            self.one(statement)
+            if seconds is not None and time.monotonic() - begun > seconds:
+                break
+        self.result.seconds += time.monotonic() - begun
+        return self.result
+
+    def one(self, statement: Statement) -> Difference | None:
+        """Ask one statement; return the difference, if there is one."""
+        result = self.result
+        if len(self._since_reset) >= RESET_AFTER:
+            self.reset()
+        self._since_reset.append(statement)
+        try:
+            left, right = ask(self.worlds, statement)
+        except SilentError:
+            result.silent += 1
+            self._record(Difference(statement, "silent", ""))
+            return None
+        how = judging.outcome(left)
+        result.outcomes[how] += 1
+        if how == Outcome.DENIED:
+            result.reasons[judging.reason(left)] += 1
+        else:
+            result.origins[statement.origin] += 1
+        for error in judging.errors(left):
+            result.sqlstates[f"{error.get('C', '')} {error.get('M', '')[:60]}"] += 1
+        if _equal(left, right, statement):
+            if statement.bare:
+                self.reset()
+            return None
+        if judging.outdated(left) or judging.outdated(right):
+            left, right = self._fresh(statement)
+            if _equal(left, right, statement):
+                return None
+        if Outcome.LATE in (how, judging.outcome(right)):
+            self.reset()
+            return None
+        return self._again(statement, left, right)
+
+    def reset(self) -> None:
+        """Bring both worlds back."""
+        for world in self.worlds:
+            world.reset()
+        self._since_reset = []
+
+    def _again(self, statement: Statement, left: Answer, right: Answer) -> Difference:
+        """Tell a leak from what SQL leaves open, on fresh data."""
+        first = self._fresh(statement)
+        second = self._fresh(statement)
+        told = judging.describe(left, right, ordered=statement.ordered)
+        if not _equal(first[0], second[0], statement):
+            what = "unstable"
+        elif _equal(first[0], first[1], statement):
+            what = "history"
+            told += "\n    after " + json.dumps([one.sql for one in self._since_reset[-5:]])
+        else:
+            told = judging.describe(first[0], first[1], ordered=statement.ordered)
+            what = "open" if self._open(statement, first) else "difference"
+        found = Difference(statement, what, told)
+        self.result.found.append(found)
+        self._record(found)
+        self.reset()
+        return found
+
+    def _fresh(self, statement: Statement) -> list[Answer]:
+        history = self._since_reset
+        self.reset()
+        self._since_reset = history
+        answers: list[Answer] = []
+        for _ in range(4):
+            # The reset changed the catalog: a plan made before Sluice has seen that is refused when it is run.
+            time.sleep(SETTLED_AFTER_S)
+            answers = ask(self.worlds, statement)
+            if not any(judging.outdated(one) for one in answers):
+                break
+        return answers
+
+    def _open(self, statement: Statement, seen: list[Answer]) -> bool:
+        if not judging.same_shape(*seen):
+            return False
+        if self._shuffled is None:
+            self._shuffled = self._world("A", shuffled=True)
+        self._shuffled.reset()
+        other = ask([self._shuffled], statement)[0]
+        return judging.same_shape(seen[0], other) and not _equal(seen[0], other, statement)
+
+    def _record(self, found: Difference) -> None:
+        if self.log is None:
+            return
+        with self.log.open("a") as file:
+            file.write(f"--- {found.what} ({found.statement.origin})\n")
+            for sql in found.statement.sql:
+                file.write(f"{sql}\n")
+            file.write(f"    {found.told}\n")
+
+
+def _equal(left: Answer, right: Answer, statement: Statement) -> bool:
+    return judging.normal(left, ordered=statement.ordered) == judging.normal(
+        right, ordered=statement.ordered
+    )

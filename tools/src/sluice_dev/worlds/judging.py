@@ -1,0 +1,106 @@
+"""Comparing what two worlds said: every byte, but for the order of rows where SQL leaves it open."""
+
+from __future__ import annotations
+
+import collections
+import re
+from enum import StrEnum
+
+from sluice_dev.worlds.wire import Message, error_fields
+
+Answer = list[list[Message]]
+
+_TIMED = re.compile(rb"(actual time=)[\d.]+|((?:Planning|Execution) Time: )[\d.]+|Memory: \d+kB")
+
+
+class Outcome(StrEnum):
+    """How one world answered."""
+
+    DONE = "done"
+    DENIED = "denied"
+    FAILED = "failed"
+    LATE = "timed out"
+    CLOSED = "closed"
+
+
+def normal(answer: Answer, *, ordered: bool) -> list[tuple[str, bytes]]:
+    """Return the messages with runs of rows sorted, unless their order says something."""
+    made: list[tuple[str, bytes]] = []
+    for messages in answer:
+        run: list[tuple[str, bytes]] = []
+        for kind, body in messages:
+            if kind in "Dd":
+                run.append((kind, _TIMED.sub(b"", body)))
+                continue
+            made += run if ordered else sorted(run)
+            run = []
+            if kind != "K":
+                made.append((kind, body))
+        made += run if ordered else sorted(run)
+    return made
+
+
+def errors(answer: Answer) -> list[dict[str, str]]:
+    """Return the fields of every error."""
+    return [error_fields(body) for step in answer for kind, body in step if kind == "E"]
+
+
+def outcome(answer: Answer) -> Outcome:
+    """Return how it ended; what Sluice itself refuses carries no routine of the server."""
+    found = errors(answer)
+    if any(kind == "!" for step in answer for kind, _body in step):
+        return Outcome.CLOSED
+    if any(one.get("C") == "57014" for one in found):
+        return Outcome.LATE
+    if any("R" not in one for one in found):
+        return Outcome.DENIED
+    return Outcome.FAILED if found else Outcome.DONE
+
+
+def outdated(answer: Answer) -> bool:
+    """Return whether Sluice refused to run a plan because the catalog changed meanwhile."""
+    return any("R" not in one and one.get("C") == "55000" for one in errors(answer))
+
+
+_NAMED = re.compile(
+    r'"[^"]*"|\b(?:pg_catalog|public|archive|audit|sandbox|pg_temp|information_schema)\.\S+|\d+'
+)
+_LAST_WORD = re.compile(
+    r"((?:for|of) (?:table|function|type|relation|view|column|schema|setting|operator|\w+ function) )\S+"
+)
+
+
+def reason(answer: Answer) -> str:
+    """Return the reason of a denial, without names, so that alike ones are counted together."""
+    for one in errors(answer):
+        if "R" not in one:
+            told = one.get("M", "")
+            if detail := one.get("D"):
+                told += f" · {detail}"
+            told = _LAST_WORD.sub(r"\1…", told)
+            return _NAMED.sub("…", told)[:160]
+    return ""
+
+
+def describe(left: Answer, right: Answer, *, ordered: bool) -> str:
+    """Return the first messages that differ."""
+    one, two = normal(left, ordered=ordered), normal(right, ordered=ordered)
+    only_one = list((collections.Counter(one) - collections.Counter(two)).elements())
+    only_two = list((collections.Counter(two) - collections.Counter(one)).elements())
+    if not only_one and not only_two:
+        return f"another order or number: {len(one)} and {len(two)} messages"
+    return f"A {only_one[:3]}\n    B {only_two[:3]}"
+
+
+def same_shape(left: Answer, right: Answer) -> bool:
+    """Return whether two answers differ in the bytes of rows alone, not in errors, notices or tags."""
+
+    def shape(answer: Answer) -> list[tuple[str, bytes]]:
+        return [
+            (kind, b"" if kind in "Dd" else body)
+            for step in answer
+            for kind, body in step
+            if kind != "K"
+        ]
+
+    return shape(left) == shape(right)
