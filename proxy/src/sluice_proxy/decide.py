@@ -210,6 +210,26 @@ class Decider:
             raise _StaleError
 
 
+async def active_policy(client: UnixOpaClient, workload: Workload) -> tuple[str, int] | None:
+    """Return revision and sequence that OPA decides with now, by asking it; None when it does not decide."""
+    document = {
+        "contract": CONTRACT,
+        "identity": workload.opa(),
+        "clock": {"now_ns": time.time_ns(), "trusted": True},
+        "session": {"database": "", "role": ""},
+    }
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            answer = cast(
+                "dict[str, Any]",
+                await client.query_rule(document, "sluice.session", "decision"),  # pyright: ignore[reportUnknownMemberType]
+            )
+        result = answer["result"]
+        return str(result["revision"]), int(result["sequence"])
+    except (aiohttp.ClientError, OSError, ValueError, TypeError, KeyError):
+        return None  # TimeoutError is an OSError.
+
+
 class DecisionError(Exception):
     """A decision document does not keep the contract."""
 

@@ -15,7 +15,7 @@ from sluice_proxy.brain import Brain
 from sluice_proxy.bundles import Bundle, BundleClient, BundleServer, BundleSource
 from sluice_proxy.contexts import Contexts
 from sluice_proxy.databases import Databases
-from sluice_proxy.decide import Decider, UnixOpaClient
+from sluice_proxy.decide import Decider, UnixOpaClient, active_policy
 from sluice_proxy.health import HealthServer
 from sluice_proxy.judge import DenialObserver, Judge
 from sluice_proxy.metrics import Metrics
@@ -30,6 +30,8 @@ START_ATTEMPTS: Final = 4
 """So often may OPA fail to start, or to activate, before the start is given up."""
 START_STEP_S: Final = 0.1
 SPOOL_STEP_S: Final = 0.5
+CONFIRM_MIN_S: Final = 0.3
+CONFIRM_MAX_S: Final = 5.0
 SEGMENT_BYTES_MAX: Final = 16 << 20
 """A segment is shipped and checked as one."""
 
@@ -164,6 +166,7 @@ class Sidecar:
         await policy.client.__aenter__()
         self._begin("bundles", policy.bundles.run())
         self._begin("opa", policy.opa.run())
+        self._begin("confirmation", self._confirm_policy())
         try:
             async with asyncio.timeout(self._settings.first_policy_s):
                 await self._first_policy()
@@ -172,6 +175,22 @@ class Sidecar:
                 raise OpaError(policy.opa.problem) from error
             reasons = self.not_ready()
             raise PolicyStartError(f"no policy came into force: {reasons.get('bundle')}") from error
+
+    async def _confirm_policy(self) -> None:
+        """Ask OPA what it decides with while it has not said that it activated what it was offered.
+
+        It says so once: an OPA that is older than this process, or whose word was lost, would never say it again.
+        """
+        bundles, delay = self._policy.bundles, CONFIRM_MIN_S
+        while True:
+            await asyncio.sleep(delay)
+            if bundles.offered is bundles.in_force or self._policy.opa.problem is not None:
+                delay = CONFIRM_MIN_S
+                continue
+            active = await active_policy(self._policy.client, self._settings.workload)
+            if active is not None:
+                bundles.decided_with(*active)
+            delay = min(delay * 2, CONFIRM_MAX_S)
 
     async def _first_policy(self) -> None:
         """Wait for the first policy in force.
