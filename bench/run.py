@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cluster
 import psycopg
 from psycopg import conninfo
 
@@ -27,6 +28,7 @@ from sluice_dev import cache, children
 from sluice_dev.postgres import Server, find
 from sluice_dev.stack import Sluice
 
+Bench = tuple[Callable[[], dict[str, Any]], Callable[[dict[str, Any]], None]]
 RECORDS = Path(__file__).parent / "record"
 SHOP = cache.ROOT / "examples" / "shop"
 APP = {"user": "shop_app", "password": "app-pw"}
@@ -219,17 +221,21 @@ def machine() -> dict[str, Any]:
 
 def main() -> int:
     """Return the exit code."""
-    benches: dict[str, Callable[[], dict[str, Any]]] = {"path": path}
+    benches: dict[str, Bench] = {
+        "path": (path, report),
+        "operator": (cluster.operator, cluster.report),
+    }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bench", choices=sorted(benches))
     options = parser.parse_args()
+    measure, show = benches[options.bench]
     on = machine()
     found = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": on,
-        **benches[options.bench](),
+        **measure(),
     }
-    report(found)
+    show(found)
     RECORDS.mkdir(exist_ok=True)
     record = RECORDS / f"{datetime.now(UTC):%Y%m%d}-{options.bench}.json"
     record.write_text(json.dumps(found, indent=2) + "\n")

@@ -12,7 +12,7 @@ from sluice_dev.installation import Installation
 from sluice_dev.kubectl import Kubectl, until
 from sluice_dev.story import Story
 
-LEAF_S, CA_S = 90, 240
+LEAF_S, CA_S = 60, 240
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def _certificate(kubectl: Kubectl, system: str, name: str) -> str:
     return kubectl.get("-n", system, "secret", name)["data"]["tls.crt"]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(700)
 @pytest.mark.usefixtures("short_lived")
 def test_certificates_and_ca_rotate_under_load(story: Story, system: str):
     client = story.start(story.pod("desk"))

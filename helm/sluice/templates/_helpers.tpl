@@ -98,6 +98,7 @@ spec:
     spec:
       serviceAccountName: {{ $name }}
       terminationGracePeriodSeconds: 30
+      enableServiceLinks: false
       securityContext:
         {{- include "sluice.podSecurity" $root | nindent 8 }}
       {{- with $root.Values.images.pullSecrets }}
