@@ -244,10 +244,10 @@ async def test_error_in_judging_refuses_that_statement_alone(
     running = await start(database, making.signer.bundle(1, session=restricted(making)))
     reading = judge.read_facts
 
-    def broken(text: bytes, context, *, simple: bool):
+    def broken(text: bytes, context, **more):
         if b"secret-literal" in text:
             raise RuntimeError(f"cannot read {text!r}")
-        return reading(text, context, simple=simple)
+        return reading(text, context, **more)
 
     monkeypatch.setattr(judge, "read_facts", broken)
     async with await running.connect() as client:

@@ -3,6 +3,8 @@
 from typing import Final, final
 
 __all__ = [
+    "CatalogCheckRequest",
+    "CatalogChecked",
     "DataPlane",
     "Denial",
     "Edit",
@@ -144,6 +146,7 @@ class PlannedStatement:
         seconds_max: float | None = None,
         governed: bool = False,
         hidden_columns: tuple[int, ...] = (),
+        catalog_check: str = "none",
     ) -> PlannedStatement:
         """Make one.
 
@@ -158,6 +161,9 @@ class PlannedStatement:
             seconds_max: Longer than this ends it with 57014. None: no limit.
             governed: It reads or writes governed tables, or is denied: refused while the audit spool cannot be written.
             hidden_columns: Reserved; must be empty.
+            catalog_check: "none"; "answer": the client sees nothing of the answer before a CatalogCheckRequest, asked when
+                its first part is there, was answered with ``same``; "sending": the same, and before the statement is
+                sent. An EXECUTE takes over what the statement that it names was given.
         """
     tokens: tuple[int, int]
     audit: bytes
@@ -168,6 +174,7 @@ class PlannedStatement:
     rows_max: int | None
     seconds_max: float | None
     governed: bool
+    catalog_check: str
 
 @final
 class Plan:
@@ -309,6 +316,23 @@ class PlanRequest:
     """OIDs given in the Parse; 0 is unspecified. Part of the plan cache key, but for zeros at the end."""
 
 @final
+class CatalogCheckRequest:
+    """Is the catalog still the one that plans of ``context`` are made for? Answer: CatalogChecked, or ErrorFields (the statement
+    fails with it)."""
+
+    id: int
+    session: int
+    context: int
+
+@final
+class CatalogChecked:
+    """What a look at the catalog, begun after the question was asked, found."""
+
+    def __new__(cls, *, same: bool) -> CatalogChecked: ...
+    same: bool
+    """False: the statement fails with 55000, or is judged again where it was not sent yet."""
+
+@final
 class SessionClosed:
     """The session is gone. No answer."""
 
@@ -363,11 +387,15 @@ class DataPlane:
 
     def requests(
         self,
-    ) -> list[SessionOpenRequest | SessionStateRequest | PlanRequest | SessionClosed]:
+    ) -> list[
+        SessionOpenRequest | SessionStateRequest | PlanRequest | CatalogCheckRequest | SessionClosed
+    ]:
         """Take everything that waits, and reset the descriptor."""
 
     def complete(
-        self, request_id: int, answer: SessionAdmission | SessionState | Plan | ErrorFields
+        self,
+        request_id: int,
+        answer: SessionAdmission | SessionState | Plan | CatalogChecked | ErrorFields,
     ) -> None:
         """Answer a request. An id that nobody waits for any more is ignored."""
 

@@ -27,7 +27,12 @@ CONCURRENCY_MAX: Final = 64
 TIMER_STEP_MAX_S: Final = 3600.0
 """Timers are set anew at least so often, so that a changed clock is noticed."""
 
-_Request = _native.SessionOpenRequest | _native.SessionStateRequest | _native.PlanRequest
+_Request = (
+    _native.SessionOpenRequest
+    | _native.SessionStateRequest
+    | _native.PlanRequest
+    | _native.CatalogCheckRequest
+)
 
 
 class Brain:
@@ -89,7 +94,8 @@ class Brain:
             task.add_done_callback(self._working.discard)
 
     async def _work(self, request: _Request) -> None:
-        severity = "ERROR" if isinstance(request, _native.PlanRequest) else "FATAL"
+        statement = isinstance(request, _native.PlanRequest | _native.CatalogCheckRequest)
+        severity = "ERROR" if statement else "FATAL"
         try:
             async with self._gate:
                 answer = await self._answer(request)
@@ -104,9 +110,11 @@ class Brain:
 
     async def _answer(
         self, request: _Request
-    ) -> _native.SessionAdmission | _native.SessionState | _native.Plan:
+    ) -> _native.SessionAdmission | _native.SessionState | _native.Plan | _native.CatalogChecked:
         if isinstance(request, _native.PlanRequest):
             return await self._judge.plan(request)
+        if isinstance(request, _native.CatalogCheckRequest):
+            return await self._judge.check_catalog(request)
         if isinstance(request, _native.SessionStateRequest):
             answer: Any = await self._sessions.state(request)
         else:

@@ -34,6 +34,7 @@ class Contexts:
         self._limit = limit
         self._by_key: OrderedDict[bytes, NumberedContext] = OrderedDict()
         self._by_number: dict[int, NumberedContext] = {}
+        self._catalogs: OrderedDict[int, tuple[Database, int | None]] = OrderedDict()
         self._next = 1
 
     def __len__(self) -> int:
@@ -48,6 +49,10 @@ class Contexts:
             self._next += 1
             self._by_key[key] = kept
             self._by_number[kept.number] = kept
+            catalog = context.catalog
+            self._catalogs[kept.number] = (database, None if catalog is None else catalog.version)
+            if len(self._catalogs) > 2 * self._limit:
+                self._catalogs.popitem(last=False)
             while len(self._by_key) > self._limit:
                 _, oldest = self._by_key.popitem(last=False)
                 del self._by_number[oldest.number]
@@ -58,6 +63,13 @@ class Contexts:
     def get(self, number: int) -> NumberedContext | None:
         """Return the context, None when it is not kept any more (the session must ask for its state again)."""
         return self._by_number.get(number)
+
+    def catalog_of(self, number: int) -> tuple[Database, int | None] | None:
+        """Return the catalog version that a context is made of.
+
+        Known for some time after the context was forgotten: statements planned in it may still be running.
+        """
+        return self._catalogs.get(number)
 
     def forget_other_revisions(self, revision: str) -> None:
         """Drop the contexts of every other policy revision."""

@@ -20,6 +20,9 @@ log = structlog.get_logger(__name__)
 CATALOG_AGE_MAX_S: Final = 15.0
 """Catalogs are looked at twice a second; without a look for so long the snapshot is not trusted any more."""
 CATALOG_WAIT_S: Final = 5.0
+VERSIONS_APART: Final = 1_000_000
+"""Between the catalog versions of one reader and the next: plans are kept by version, also those of a database that is
+reached in another way now."""
 RESTART_DELAY_S: Final = 1.0
 
 
@@ -54,6 +57,7 @@ class Databases:
         self._catalog_age_max_s = catalog_age_max_s
         self._on_catalog: list[Callable[[str, Catalog], None]] = []
         self._retired: set[asyncio.Task[None]] = set()
+        self._readers = 0
 
     def on_catalog(self, callback: Callable[[str, Catalog], None]) -> None:
         """Have a function called with a database's name whenever another catalog version was read."""
@@ -89,7 +93,11 @@ class Databases:
                 for callback in self._on_catalog:
                     callback(name, catalog)
 
-            watched.watch = CatalogWatch(CatalogReader(database.catalog_dsn), on_change=changed)
+            reader = CatalogReader(
+                database.catalog_dsn, version_first=self._readers * VERSIONS_APART + 1
+            )
+            self._readers += 1
+            watched.watch = CatalogWatch(reader, on_change=changed)
             watched.task = asyncio.create_task(
                 _follow(watched.watch, database.name), name=f"catalog-{database.name}"
             )
@@ -117,6 +125,18 @@ class Databases:
         with contextlib.suppress(CatalogError, TimeoutError):
             async with asyncio.timeout(CATALOG_WAIT_S):
                 await watch.refresh()
+
+    async def look(self, database: Database) -> Catalog | None:
+        """Return the catalog as it is now, by a look that began after this call; None when it cannot be looked at."""
+        watch = self._watch(database)
+        if watch is None:
+            return None
+        try:
+            async with asyncio.timeout(CATALOG_WAIT_S):
+                catalog = await watch.refresh()
+        except (CatalogError, TimeoutError):
+            return None
+        return catalog if catalog.database == database.database_name else None
 
     def catalog(self, database: Database) -> Catalog | None:
         """Return the last snapshot, however old."""

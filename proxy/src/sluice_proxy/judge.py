@@ -80,6 +80,24 @@ class Judge:
             judging.add_done_callback(lambda done: self._judged(key, done))
         return await asyncio.shield(judging)
 
+    async def check_catalog(self, request: _native.CatalogCheckRequest) -> _native.CatalogChecked:
+        """Return whether the catalog is still the one of the plan's context.
+
+        When it is not, the sessions were told by then.
+
+        Raises:
+            ClientError: It cannot be looked at.
+        """
+        made = self._contexts.catalog_of(request.context)
+        if made is None:
+            raise ClientError(CONTEXT_GONE)
+        database, version = made
+        catalog = await self._databases.look(database)
+        if catalog is None:
+            problem = self._databases.catalog_problem(database) or "its catalog does not answer"
+            raise ClientError(_unchecked(database.name, problem))
+        return _native.CatalogChecked(same=catalog.version == version)
+
     def _judged(self, key: tuple[Any, ...], done: asyncio.Task[_native.Plan]) -> None:
         self._judging.pop(key, None)
         if not done.cancelled():
@@ -214,6 +232,16 @@ class Judge:
                 )
             decisions.append(answers[key])
         return tuple(decisions)
+
+
+def _unchecked(database: str, problem: str) -> ErrorReport:
+    return ErrorReport(
+        sqlstate=SqlState.CANNOT_CONNECT_NOW,
+        message="the answer cannot be given now",
+        detail=f"The statement uses views, functions or tables with children, whose definitions may have changed. "
+        f"Database {database}: {problem}.",
+        hint="Try again; ask the administrator to look at the catalog role and at /readyz.",
+    )
 
 
 CONTEXT_GONE: Final = ErrorReport(

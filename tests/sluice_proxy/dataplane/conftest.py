@@ -17,6 +17,8 @@ import pytest
 from sluice_dev.postgres import Server
 from sluice_proxy import _native as native
 from sluice_proxy._native import (
+    CatalogChecked,
+    CatalogCheckRequest,
     DataPlane,
     Edit,
     Effects,
@@ -91,6 +93,7 @@ class Brain:
     edits: Callable[[bytes], list[Edit]] = lambda _text: []
     statement: dict[str, Any] = field(default_factory=dict)
     """More arguments for every PlannedStatement."""
+    same_catalog: Callable[[], bool] = lambda: True
     answer: Callable[[Any], Any] | None = None
     """Answers in place of the script when it returns something."""
     seen: list[Any] = field(default_factory=list)
@@ -116,6 +119,8 @@ class Brain:
                 )
             case SessionStateRequest():
                 return self.state(request)
+            case CatalogCheckRequest():
+                return CatalogChecked(same=self.same_catalog())
             case _:
                 return self.plan(request)
 

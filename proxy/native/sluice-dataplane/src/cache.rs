@@ -1,6 +1,6 @@
 //! Plans by context, template and bound literals. Two generations: what is not used while one fills is forgotten.
 
-use crate::model::{Keep, Plan};
+use crate::model::{CatalogCheck, Keep, Plan};
 use sluice_wire::scan::{Token, TokenKind};
 use sluice_wire::template::{Scanner, TemplateKey};
 use std::collections::HashMap;
@@ -22,6 +22,8 @@ pub struct CachedPlan {
     pub edited: bool,
     /// Whether any statement changes the session.
     pub changes: bool,
+    /// The strictest of its statements.
+    pub catalog_check: CatalogCheck,
 }
 
 impl CachedPlan {
@@ -50,11 +52,18 @@ impl CachedPlan {
                 .as_ref()
                 .is_some_and(crate::model::Effects::changes)
         });
+        let catalog_check = plan
+            .statements
+            .iter()
+            .map(|statement| statement.catalog_check)
+            .max()
+            .unwrap_or_default();
         Self {
             plan,
             facts,
             edited,
             changes,
+            catalog_check,
         }
     }
 

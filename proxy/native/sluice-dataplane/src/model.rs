@@ -43,6 +43,18 @@ impl Effects {
     }
 }
 
+/// When the catalog is looked at, for what no condition in the text can hold: views, parents, functions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CatalogCheck {
+    /// Not at all.
+    #[default]
+    None,
+    /// When the answer is there, before the client sees any of it.
+    Answer,
+    /// Before the statement is sent, and before its first row.
+    Sending,
+}
+
 /// One statement of a text.
 #[derive(Debug, Clone)]
 pub struct PlannedStatement {
@@ -64,6 +76,8 @@ pub struct PlannedStatement {
     pub seconds_max: Option<f64>,
     /// Refused while the spool cannot be written.
     pub governed: bool,
+    /// When the catalog has to be the plan's still.
+    pub catalog_check: CatalogCheck,
 }
 
 /// How a plan may be kept.
@@ -191,6 +205,17 @@ pub struct PlanRequest {
     pub parameter_types: Vec<u32>,
 }
 
+/// Is the catalog still the one that plans of a context are made for?
+#[derive(Debug, Clone, Copy)]
+pub struct CatalogRequest {
+    /// To answer under.
+    pub id: u64,
+    /// Number of the session.
+    pub session: u64,
+    /// Of the plan.
+    pub context: u64,
+}
+
 /// What the brain is asked or told.
 #[derive(Debug, Clone)]
 pub enum Request {
@@ -200,6 +225,8 @@ pub enum Request {
     State(StateRequest),
     /// What becomes of this text?
     Plan(PlanRequest),
+    /// Did the catalog change?
+    Catalog(CatalogRequest),
     /// It is gone. No answer.
     Closed(u64),
 }
@@ -213,6 +240,8 @@ pub enum Reply {
     State(SessionState),
     /// To `Plan`.
     Plan(Plan),
+    /// To `Catalog`: whether it is the same, by a look that began after the question.
+    Catalog(bool),
     /// To any.
     Error(ErrorFields),
 }

@@ -14,12 +14,15 @@ mod _native {
     #[pymodule_export]
     use super::plane::{DataPlane, SpoolStatus};
     #[pymodule_export]
-    use super::requests::{PlanRequest, SessionClosed, SessionOpenRequest, SessionStateRequest};
+    use super::requests::{
+        CatalogCheckRequest, PlanRequest, SessionClosed, SessionOpenRequest, SessionStateRequest,
+    };
     #[pymodule_export]
     use super::tokens::{Edit, Token, apply_edits, template, tokens};
     #[pymodule_export]
     use super::values::{
-        Denial, Effects, ErrorFields, Plan, PlannedStatement, Scrub, SessionAdmission, SessionState,
+        CatalogChecked, Denial, Effects, ErrorFields, Plan, PlannedStatement, Scrub,
+        SessionAdmission, SessionState,
     };
 
     #[pymodule_init]

@@ -1,7 +1,7 @@
 //! The data plane's handle.
 
 use crate::requests::as_python;
-use crate::values::{ErrorFields, Plan, SessionAdmission, SessionState};
+use crate::values::{CatalogChecked, ErrorFields, Plan, SessionAdmission, SessionState};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use sluice_dataplane::Plane;
@@ -108,11 +108,13 @@ impl DataPlane {
             Reply::State(state.get().0.clone())
         } else if let Ok(fields) = answer.cast::<ErrorFields>() {
             Reply::Error(fields.get().0.clone())
+        } else if let Ok(checked) = answer.cast::<CatalogChecked>() {
+            Reply::Catalog(checked.get().0)
         } else if let Ok(admission) = answer.cast::<SessionAdmission>() {
             Reply::Admission(admission.get().0.clone())
         } else {
             return Err(PyTypeError::new_err(
-                "an answer is a SessionAdmission, SessionState, Plan or ErrorFields",
+                "an answer is a SessionAdmission, SessionState, Plan, CatalogChecked or ErrorFields",
             ));
         };
         self.0.complete(request_id, reply);

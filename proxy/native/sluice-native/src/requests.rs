@@ -123,6 +123,28 @@ impl PlanRequest {
 
 /// See `_native.pyi`.
 #[pyclass(frozen, module = "sluice_proxy._native")]
+pub struct CatalogCheckRequest(model::CatalogRequest);
+
+#[pymethods]
+impl CatalogCheckRequest {
+    #[getter]
+    const fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    #[getter]
+    const fn session(&self) -> u64 {
+        self.0.session
+    }
+
+    #[getter]
+    const fn context(&self) -> u64 {
+        self.0.context
+    }
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, module = "sluice_proxy._native")]
 pub struct SessionClosed {
     #[pyo3(get)]
     session: u64,
@@ -134,6 +156,9 @@ pub fn as_python(python: Python<'_>, request: model::Request) -> PyResult<Py<PyA
         model::Request::Open(request) => Py::new(python, SessionOpenRequest(request))?.into_any(),
         model::Request::State(request) => Py::new(python, SessionStateRequest(request))?.into_any(),
         model::Request::Plan(request) => Py::new(python, PlanRequest(request))?.into_any(),
+        model::Request::Catalog(request) => {
+            Py::new(python, CatalogCheckRequest(request))?.into_any()
+        }
         model::Request::Closed(session) => Py::new(python, SessionClosed { session })?.into_any(),
     })
 }

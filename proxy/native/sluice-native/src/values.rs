@@ -186,8 +186,8 @@ impl PlannedStatement {
     #[new]
     #[pyo3(signature = (
         *, tokens, audit, edits=None, denial=None, effects=None, notices=None, rows_max=None, seconds_max=None,
-        governed=false, hidden_columns=Vec::new()
-    ), text_signature = "(*, tokens, audit, edits=None, denial=None, effects=None, notices=None, rows_max=None, seconds_max=None, governed=False, hidden_columns=())")]
+        governed=false, hidden_columns=Vec::new(), catalog_check="none"
+    ), text_signature = "(*, tokens, audit, edits=None, denial=None, effects=None, notices=None, rows_max=None, seconds_max=None, governed=False, hidden_columns=(), catalog_check='none')")]
     #[expect(clippy::too_many_arguments, clippy::needless_pass_by_value)] // The contract's fields; what PyO3 makes of lists.
     fn new(
         python: Python<'_>,
@@ -201,7 +201,18 @@ impl PlannedStatement {
         seconds_max: Option<f64>,
         governed: bool,
         hidden_columns: Vec<u32>,
+        catalog_check: &str,
     ) -> PyResult<Self> {
+        let catalog_check = match catalog_check {
+            "none" => model::CatalogCheck::None,
+            "answer" => model::CatalogCheck::Answer,
+            "sending" => model::CatalogCheck::Sending,
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "catalog_check must be none, answer or sending, not {other:?}"
+                )));
+            }
+        };
         if !hidden_columns.is_empty() {
             return Err(PyValueError::new_err(
                 "hidden_columns is reserved and must be empty",
@@ -227,6 +238,7 @@ impl PlannedStatement {
             rows_max,
             seconds_max,
             governed,
+            catalog_check,
         }))
     }
 
@@ -243,6 +255,15 @@ impl PlannedStatement {
     #[getter]
     const fn governed(&self) -> bool {
         self.0.governed
+    }
+
+    #[getter]
+    const fn catalog_check(&self) -> &'static str {
+        match self.0.catalog_check {
+            model::CatalogCheck::None => "none",
+            model::CatalogCheck::Answer => "answer",
+            model::CatalogCheck::Sending => "sending",
+        }
     }
 
     #[getter]
@@ -357,6 +378,24 @@ impl Plan {
     #[getter]
     fn revision(&self) -> &str {
         &self.0.revision
+    }
+}
+
+/// See `_native.pyi`.
+#[pyclass(frozen, module = "sluice_proxy._native")]
+pub struct CatalogChecked(pub(crate) bool);
+
+#[pymethods]
+impl CatalogChecked {
+    #[new]
+    #[pyo3(signature = (*, same))]
+    const fn new(same: bool) -> Self {
+        Self(same)
+    }
+
+    #[getter]
+    const fn same(&self) -> bool {
+        self.0
     }
 }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol, cast
@@ -105,8 +104,18 @@ class CatalogReader:
     Not for use by several tasks at once: ``CatalogWatch`` serialises them.
     """
 
-    def __init__(self, dsn: str | CatalogLogin, *, connect_timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, dsn: str | CatalogLogin, *, connect_timeout_s: float = 5.0, version_first: int = 1
+    ) -> None:
+        """Make one, not connected.
+
+        Args:
+            dsn: Of the catalog role, or who knows it.
+            connect_timeout_s: In seconds.
+            version_first: Of the first catalog that is read.
+        """
         self._dsn = dsn
+        self._version_first = version_first
         self._connect_timeout_s = connect_timeout_s
         self._connection: Connection | None = None
         self._xmax: str | None = None
@@ -210,7 +219,7 @@ class CatalogReader:
         knowledge = _knowledge(rows.server["major"])
         last = self._last
         if last is None:
-            return build(rows, 1, knowledge)
+            return build(rows, self._version_first, knowledge)
         fresh = build(rows, last.version, knowledge)
         return last if fresh == last else replace(fresh, version=last.version + 1)
 

@@ -9,6 +9,7 @@ from sluice_proxy import _native
 from sluice_proxy.decisions import Level, SessionContext, StatementDecision
 from sluice_proxy.facts.model import SessionEffects, StatementFacts
 from sluice_proxy.plan.audit import fragment
+from sluice_proxy.plan.drift import catalog_check
 from sluice_proxy.reports import ErrorReport, SqlState
 
 N = TypeVar("N", int, float)
@@ -71,6 +72,7 @@ def _planned(
         rows_max=_least(context.decision.rows_max, decision.rows_max),
         seconds_max=_least(context.decision.seconds_max, decision.seconds_max),
         governed=denied or facts.governed,
+        catalog_check="none" if denied else catalog_check(facts, context),
     )
 
 

@@ -90,6 +90,8 @@ pub struct Execution {
     pub bytes: u64,
     /// The limit that it ran into.
     pub over: Option<Arc<ErrorFields>>,
+    /// The catalog was looked at since it ran, or need not be.
+    pub checked: bool,
 }
 
 impl Execution {
@@ -101,6 +103,7 @@ impl Execution {
             rows: 0,
             bytes: 0,
             over: None,
+            checked: false,
         }
     }
 }

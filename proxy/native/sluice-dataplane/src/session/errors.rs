@@ -1,6 +1,7 @@
 //! Errors of the server: replaced, cleaned or passed on, and what they take back.
 
 use super::answers::{Answer, Kind, Origin};
+use super::catalog::catalog_changed;
 use super::judge::all_edits;
 use super::replies::skip_copy_ends;
 use super::work::Work;
@@ -148,11 +149,7 @@ fn raised(body: &[u8], work: &Work) -> Option<ErrorFields> {
     }
     let message = String::from_utf8_lossy(field(body, b'M')?).into_owned();
     if message.contains("sluice: catalog changed") {
-        let fields = ErrorFields::error(
-            "55000",
-            "catalog changed while the statement was being judged",
-        );
-        return Some(fields.hint("Try the statement again."));
+        return Some(catalog_changed());
     }
     if message.contains("sluice: row outside the row filter") {
         let fields = ErrorFields::error("42501", "new row violates the row filter of a policy");

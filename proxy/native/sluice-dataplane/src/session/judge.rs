@@ -57,7 +57,7 @@ impl Session {
                     continue;
                 }
                 self.scanner.borrow_mut().scan(text);
-                return Ok(Some(self.weigh(text, planned)));
+                return Ok(Some(self.weigh(text, types, planned)));
             }
             if let Some(plan) = self.find_plan(context, text, types) {
                 match self.revive(&plan).await? {
@@ -65,9 +65,10 @@ impl Session {
                     Revival::Again => continue,
                     Revival::Refused => self.scanner.borrow_mut().scan(text),
                 }
-                return Ok(Some(self.weigh(text, Ok(plan))));
+                return Ok(Some(self.weigh(text, types, Ok(plan))));
             }
-            let planned = self.ask_plan(context, text, simple, types).await?;
+            self.flush_server().await;
+            let planned = self.ask_plan(context, text, simple, types).await;
             fresh = Some((context, epoch, planned));
         }
     }
@@ -97,9 +98,13 @@ impl Session {
         }
         let text = Rc::clone(&old.work.text);
         let epoch = *self.core.registry.epoch.borrow();
-        let planned = match self.find_plan(context, &text, &old.types) {
-            Some(plan) => Ok(plan),
-            None => self.ask_plan(context, &text, old.sql, &old.types).await?,
+        let planned = if let Some(plan) = self.find_plan(context, &text, &old.work.types) {
+            Ok(plan)
+        } else {
+            // Whether the server is still there is not for this to find out.
+            let _ = self.to_server.flush().await;
+            self.ask_plan(context, &text, old.sql, &old.work.types)
+                .await
         };
         if self.state.borrow().said.context != context
             || *self.core.registry.epoch.borrow() != epoch
@@ -107,7 +112,7 @@ impl Session {
             return Ok(Revival::Again);
         }
         self.scanner.borrow_mut().scan(&text);
-        let Judged::Go(work, edited) = self.weigh(&text, planned) else {
+        let Judged::Go(work, edited) = self.weigh(&text, &old.work.types, planned) else {
             return Ok(Revival::Refused);
         };
         let same = match &edited {
@@ -117,8 +122,7 @@ impl Session {
         if !same || work.is_stale(context) {
             return Ok(Revival::Refused);
         }
-        let (types, sql) = (Rc::clone(&old.types), old.sql);
-        let made = Rc::new(Statement { work, types, sql });
+        let made = Rc::new(Statement { work, sql: old.sql });
         self.shared
             .borrow_mut()
             .names
@@ -126,7 +130,12 @@ impl Session {
         Ok(Revival::Again)
     }
 
-    fn find_plan(&self, context: u64, text: &[u8], types: &[u32]) -> Option<Arc<CachedPlan>> {
+    pub(super) fn find_plan(
+        &self,
+        context: u64,
+        text: &[u8],
+        types: &[u32],
+    ) -> Option<Arc<CachedPlan>> {
         let counters = &self.core.registry.counters;
         let mut scanner = self.scanner.borrow_mut();
         let found = self
@@ -143,14 +152,13 @@ impl Session {
         found
     }
 
-    async fn ask_plan(
+    pub(super) async fn ask_plan(
         &self,
         context: u64,
         text: &[u8],
         simple: bool,
         types: &[u32],
-    ) -> Result<Planned, End> {
-        self.flush_server().await;
+    ) -> Planned {
         let (session, text_sent, parameter_types) = (self.number, text.to_vec(), types.to_vec());
         let make = |id| {
             Request::Plan(PlanRequest {
@@ -177,7 +185,7 @@ impl Session {
                     let entries = &self.core.registry.counters.cache_entries;
                     entries.store(cache.len() as u64, std::sync::atomic::Ordering::Relaxed);
                 }
-                return Ok(Ok(plan));
+                return Ok(plan);
             }
             Ok(Reply::Error(fields)) | Err(fields) => fields,
             Ok(_) => wrong_answer(),
@@ -187,14 +195,14 @@ impl Session {
             template: readable_template(scanner.tokens(), text),
             revision: self.state().said.revision.clone(),
         };
-        Ok(Err(Denied {
+        Err(Denied {
             fields: Arc::new(fields),
             facts: vec![facts],
-        }))
+        })
     }
 
     /// Hold a plan against the state of the session. The scanner has just read the text.
-    fn weigh(&self, text: &[u8], planned: Planned) -> Judged {
+    fn weigh(&self, text: &[u8], types: &[u32], planned: Planned) -> Judged {
         let plan = match planned {
             Ok(plan) => plan,
             Err(denied) => return Judged::Deny(denied),
@@ -239,6 +247,7 @@ impl Session {
             plan,
             context: state.said.context,
             revision: Rc::clone(&state.revision),
+            types: Rc::from(types),
             sent,
         };
         Judged::Go(Rc::new(work), edited)

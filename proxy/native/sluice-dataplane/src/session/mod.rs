@@ -1,6 +1,7 @@
 //! One client and its server connection: two loops and a watchman over one shared state.
 
 mod answers;
+mod catalog;
 mod client;
 mod control;
 mod errors;

@@ -1,6 +1,6 @@
 //! What each message of the server means for the entry that it answers.
 
-use super::answers::{Answer, Kind, Origin};
+use super::answers::{Answer, Kind, Origin, Run};
 use super::{End, Session, Shared, UNPARSABLE, put_fields};
 use crate::model::ErrorFields;
 use bytes::BytesMut;
@@ -21,6 +21,8 @@ pub enum After {
     Probe,
     /// `ReadyForQuery` waits and the row is here: ask the brain.
     State,
+    /// A first answer waits for a look at the catalog.
+    Check,
 }
 
 impl Session {
@@ -86,9 +88,19 @@ impl Session {
             b'T' | b'G' | b'H' | b'W' | b'V' => {
                 if let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut() {
                     self.begin(run, out)?;
+                    if given_up(run) {
+                        return Ok(());
+                    }
                 }
                 if matches!(tag, b'G' | b'W') {
                     enter_copy(shared);
+                }
+            }
+            b'c' => {
+                if let Some(Answer { run: Some(run), .. }) = shared.answers.front()
+                    && given_up(run)
+                {
+                    return Ok(());
                 }
             }
             _ => {}
@@ -214,6 +226,13 @@ impl Session {
             self.control.notify_one();
         }
     }
+}
+
+/// Whether a cancel request for the execution is on its way: the client sees the reason and nothing else.
+fn given_up(run: &Run) -> bool {
+    run.execution
+        .as_ref()
+        .is_some_and(|execution| execution.over.is_some())
 }
 
 /// COPY reads from the client: a Sync that was sent before its end is swallowed by it.

@@ -36,6 +36,10 @@ impl Session {
                     self.to_server.flush().await?;
                 }
                 After::State => self.release().await?,
+                After::Check => {
+                    self.to_client.flush().await?;
+                    self.check_answer().await?;
+                }
             }
         }
     }
@@ -113,6 +117,9 @@ impl Session {
             let Some(head) = self.server_header(&inbox.buffer)? else {
                 return Ok(After::Nothing);
             };
+            if self.must_check(head.tag) {
+                return Ok(After::Check);
+            }
             if matches!(head.tag, b'D' | b'd') && !self.internal_row() {
                 streamed.left = head.frame_bytes();
                 let mut shared = self.shared.borrow_mut();

@@ -1,6 +1,7 @@
 //! The client's messages that run something: `Query`, `Parse`, `Bind`, `Execute`.
 
 use super::answers::{Answer, Kind, Origin, Run, Undo};
+use super::catalog;
 use super::client::{bad_format, reserved_name};
 use super::judge::{Judged, Revival};
 use super::work::{Denied, Portal, RESERVED_PREFIX, Statement, Work, stale_cursor};
@@ -17,7 +18,7 @@ impl Session {
         let Ok(text) = query(body) else {
             return self.refuse(Kind::Query, bad_format()).await;
         };
-        let (work, edited) = match self.judge(text, true, &[]).await? {
+        let (work, edited) = match self.judge_to_run(text).await? {
             None => return Ok(()),
             Some(Judged::Deny(denied)) => {
                 self.send_denied(Kind::Query, denied);
@@ -80,13 +81,7 @@ impl Session {
             None => out.extend_from_slice(frame),
         }
         let mut shared = self.shared.borrow_mut();
-        file(
-            &mut shared,
-            name,
-            work,
-            Rc::from(message.types.as_slice()),
-            Origin::Client,
-        );
+        file(&mut shared, name, work, Origin::Client);
         Ok(())
     }
 
@@ -169,7 +164,7 @@ impl Session {
             )));
         }
         let text = Rc::clone(&stale.work.text);
-        let (work, edited) = match self.judge(&text, false, &stale.types).await? {
+        let (work, edited) = match self.judge(&text, false, &stale.work.types).await? {
             None => return Ok(Renewal::Skipped),
             Some(Judged::Deny(denied)) => return Ok(Renewal::Denied(denied)),
             Some(Judged::Go(work, edited)) => (work, edited),
@@ -184,15 +179,9 @@ impl Session {
             &mut out,
             name,
             edited.as_deref().unwrap_or(&text),
-            &stale.types,
+            &stale.work.types,
         );
-        file(
-            &mut shared,
-            name,
-            work,
-            Rc::clone(&stale.types),
-            Origin::Renewal,
-        );
+        file(&mut shared, name, work, Origin::Renewal);
         Ok(Renewal::Sent)
     }
 
@@ -223,6 +212,19 @@ impl Session {
                 return Ok(());
             }
         };
+        let refused = if self.checks_sending(&work) {
+            self.flush_server().await;
+            self.drifted(&work, false).await?
+        } else {
+            None
+        };
+        if self.shared.borrow().skipping {
+            return Ok(());
+        }
+        if let Some(fields) = refused {
+            self.send_denied(Kind::Execute, catalog::refusal(&work, fields));
+            return Ok(());
+        }
         let mut shared = self.shared.borrow_mut();
         let run = Run {
             work: Rc::clone(&work),
@@ -338,10 +340,9 @@ enum Renewal {
 }
 
 /// File a statement under its name, and expect the answer to its `Parse`.
-fn file(shared: &mut Shared, name: &[u8], work: Rc<Work>, types: Rc<[u32]>, origin: Origin) {
+fn file(shared: &mut Shared, name: &[u8], work: Rc<Work>, origin: Origin) {
     let made = Statement {
         work: Rc::clone(&work),
-        types,
         sql: false,
     };
     let old = shared

@@ -2,7 +2,7 @@
 
 use super::answers::Execution;
 use crate::cache::{CachedPlan, Facts};
-use crate::model::{Effects, ErrorFields, Keep, Plan, PlannedStatement};
+use crate::model::{CatalogCheck, Effects, ErrorFields, Keep, Plan, PlannedStatement};
 use sluice_wire::frontend::filed_name;
 use sluice_wire::template::Scanner;
 use std::cell::RefCell;
@@ -20,6 +20,8 @@ pub struct Work {
     pub context: u64,
     /// Of the policy that it was planned under.
     pub revision: Rc<str>,
+    /// OIDs given in the `Parse`.
+    pub types: Rc<[u32]>,
     /// SHA-256 of the edited text, for what prepares a statement and has edits.
     pub sent: Option<[u8; 32]>,
 }
@@ -37,6 +39,7 @@ impl Work {
             rows_max: None,
             seconds_max: None,
             governed: false,
+            catalog_check: CatalogCheck::None,
         };
         let plan = Plan {
             statements: vec![statement],
@@ -51,6 +54,7 @@ impl Work {
             plan,
             context,
             revision,
+            types: Rc::from(&[][..]),
             sent: None,
         })
     }
@@ -89,8 +93,6 @@ impl Denied {
 pub struct Statement {
     /// What it is.
     pub work: Rc<Work>,
-    /// OIDs given in the `Parse`.
-    pub types: Rc<[u32]>,
     /// Made by SQL's PREPARE: its text is not that of a `Parse`.
     pub sql: bool,
 }
@@ -232,6 +234,16 @@ impl Names {
         })
     }
 
+    /// When the catalog is checked for a statement; for an EXECUTE also as what it executes needs it.
+    pub fn catalog_check(&self, statement: &PlannedStatement) -> CatalogCheck {
+        let executed = statement
+            .effects
+            .as_ref()
+            .and_then(|effects| self.statements.get(&filed(effects.execute.as_deref()?)));
+        let prepared = executed.map_or(CatalogCheck::None, |made| made.work.plan.catalog_check);
+        statement.catalog_check.max(prepared)
+    }
+
     /// Whether rows of this portal or cursor were decided under another policy.
     pub fn stale(&self, name: &[u8], revision: &str) -> bool {
         if let Some(cursor) = self.cursors.get(name) {
@@ -251,7 +263,6 @@ impl Names {
         if let Some(name) = &effects.prepare {
             let made = Statement {
                 work: Rc::clone(work),
-                types: Rc::from(&[][..]),
                 sql: true,
             };
             self.put_statement(filed(name), Some(Rc::new(made)));
