@@ -365,3 +365,47 @@ async def test_full_spool_refuses_governed_statements_and_is_told(
         assert running.sidecar.not_ready()["spool"]
         await asyncio.sleep(0.6)
     assert "audit spool takes no records" in capfd.readouterr().out + caplog.text
+
+
+async def test_view_replaced_while_a_statement_waits_for_it_shows_nothing(
+    making, start, new_database
+):
+    dsn = new_database(
+        SCHEMA + "CREATE TABLE plain (id int, name text); INSERT INTO plain VALUES (1, 'plain');"
+        "CREATE VIEW shown AS SELECT id, name FROM plain;"
+    )
+    columns = [
+        *COLUMNS,
+        {"table": "public.plain", "column": "*", "class": "public"},
+        {"table": "public.shown", "column": "*", "class": "public"},
+    ]
+    decision = restricted(making) | {
+        "classification": {"columns": columns, "unreviewed": "mask"},
+    }
+    running = await start(dsn, making.signer.bundle(1, session=decision))
+    sql = "SELECT name FROM shown"
+    async with (
+        await running.connect() as client,
+        await psycopg.AsyncConnection.connect(dsn) as owner,
+    ):
+        assert await value(client, sql) == "plain"
+        await owner.execute("CREATE OR REPLACE VIEW shown AS SELECT id, email AS name FROM users")
+        asked = asyncio.create_task(value(client, sql))
+        await asyncio.sleep(0.7)
+        assert not asked.done()
+        await owner.commit()
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="catalog changed"):
+            await asked
+        assert await value(client, sql) == REDACTED
+
+
+async def test_unrelated_change_of_the_catalog_fails_no_statement(making, start, new_database):
+    dsn = new_database(SCHEMA + "CREATE VIEW shown AS SELECT id, email FROM users;")
+    running = await start(dsn, making.signer.bundle(1, session=restricted(making)))
+    async with (
+        await running.connect() as client,
+        await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner,
+    ):
+        for number in range(8):
+            assert await value(client, "SELECT email FROM shown") == REDACTED
+            await owner.execute(f"CREATE TABLE part{number} (n int)")
