@@ -37,7 +37,7 @@ class Settings:
     certificate_s: int = 30 * DAY_S
     """``SLUICE_CERTIFICATE_SECONDS``: life of a serving certificate; renewed at two thirds of it."""
     ca_s: int = 730 * DAY_S
-    """``SLUICE_CA_SECONDS``: life of the authority; the next one is trusted from half of it and signs from three quarters."""
+    """``SLUICE_CA_SECONDS``: life of the authority; the next one is trusted from half of it on, and signs later."""
     signing_key_s: int = 90 * DAY_S
     """``SLUICE_SIGNING_KEY_SECONDS``: a signing key serves so long; the next one is known to sidecars all the while."""
 
@@ -74,7 +74,9 @@ def read_settings(environment: Environment) -> Settings:
         "SLUICE_POD_UID"
     )  # The other processes need it; the chart gives it to all.
     if settings.lease_renew_s * 3 > settings.lease_s:
-        raise SettingsError("SLUICE_LEASE_SECONDS must be at least 3 × SLUICE_LEASE_RENEW_SECONDS")
+        raise SettingsError(
+            "SLUICE_LEASE_SECONDS must be at least 3 times SLUICE_LEASE_RENEW_SECONDS"
+        )
     if settings.certificate_s * 4 > settings.ca_s:
-        raise SettingsError("SLUICE_CA_SECONDS must be at least 4 × SLUICE_CERTIFICATE_SECONDS")
+        raise SettingsError("SLUICE_CA_SECONDS must be at least 4 times SLUICE_CERTIFICATE_SECONDS")
     return settings

@@ -157,5 +157,5 @@ def _now() -> str:
 
 
 def _name(note: EventNote) -> str:
-    text = "\0".join((note.kind, note.uid, note.reason, note.note))
+    text = f"{note.kind}\0{note.uid}\0{note.reason}\0{note.note}"
     return f"{note.name[:200]}.{hashlib.sha256(text.encode()).hexdigest()[:16]}"

@@ -99,7 +99,6 @@ class Leadership:
                     log.warning("the Lease cannot be renewed", **{keys.ERROR: str(error)})
         finally:
             if not working.done():
-                self._renewed_at = None if not self.leading else self._renewed_at
                 working.cancel()
             await asyncio.wait([working])
         if not working.cancelled() and (error := working.exception()) is not None:

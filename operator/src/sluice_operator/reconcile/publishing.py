@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from sluice_operator.reconcile.model import StoredBundle
-from sluice_policy import Compiled
 
 Cause = Literal["new", "content", "trust", "age"]
 
@@ -26,12 +25,12 @@ def trust_digest(trust: Mapping[str, Any]) -> str:
 
 
 def cause(
-    compiled: Compiled, present: StoredBundle | None, *, trust: str, now: float, renew_s: float
+    revision: str, present: StoredBundle | None, *, trust: str, now: float, renew_s: float
 ) -> Cause | None:
     """Return why a profile's bundle is to be written; None when the present one is right.
 
     Args:
-        compiled: What is to be in force.
+        revision: Of the content that is to be in force.
         present: What is published.
         trust: Digest of whom sidecars are to trust.
         now: Seconds since 1970.
@@ -39,7 +38,7 @@ def cause(
     """
     if present is None:
         return "new"
-    if present.revision != compiled.revision:
+    if present.revision != revision:
         return "content"
     if present.trust != trust:
         return "trust"

@@ -1,0 +1,79 @@
+"""What is in force → content for a profile: compiled, tried in OPA, remembered by its revision alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sluice_operator.controller.smoke import Smoke
+from sluice_operator.reconcile.census import Reach
+from sluice_operator.reconcile.effective import Effective
+from sluice_policy import Compiled, Profile
+from sluice_policy.compiler import compile_document
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A profile's content, without the content."""
+
+    serial: int
+    """Of what was in force."""
+    revision: str
+    reach: Reach
+    problem: str | None
+    """Why it must not be published."""
+
+
+class Builder:
+    """Compiles profiles, each at most once for what is in force."""
+
+    def __init__(self, smoke: Smoke) -> None:
+        """Make one."""
+        self._smoke = smoke
+        self._built: dict[str, Built] = {}
+
+    def known(self, profile_id: str, serial: int) -> Built | None:
+        """Return what was built of this for a profile."""
+        built = self._built.get(profile_id)
+        return built if built is not None and built.serial == serial else None
+
+    def forget(self, profiles: set[str]) -> None:
+        """Keep only these profiles."""
+        self._built = {name: built for name, built in self._built.items() if name in profiles}
+
+    async def build(
+        self, profile: Profile, effective: Effective, serial: int
+    ) -> tuple[Built, Compiled]:
+        """Compile and try.
+
+        Raises:
+            OpaError: OPA is away.
+        """
+        document, compiled = await asyncio.to_thread(_compile, profile, effective)
+        databases: Mapping[str, Any] = document["databases"]
+        problem = await self._smoke.problem(compiled, profile, databases)
+        reach = Reach(
+            policies=frozenset(entry["name"] for entry in document["policies"]),
+            databases=frozenset(
+                n for n, d in databases.items() if _admitted(n, d, effective, profile)
+            ),
+        )
+        built = self._built[profile.id] = Built(serial, compiled.revision, reach, problem)
+        return built, compiled
+
+
+def _compile(profile: Profile, effective: Effective) -> tuple[dict[str, Any], Compiled]:
+    document = effective.judged.document(profile, effective.denied)
+    return document, compile_document(document)
+
+
+def _admitted(
+    name: str, document: Mapping[str, Any], effective: Effective, profile: Profile
+) -> bool:
+    """Whether a profile comes under a classification; also under one that is denied."""
+    if document["state"] == "active":
+        return bool(document["allowed"])
+    database = effective.judged.databases.get(name)
+    return database is not None and database.admits(profile.namespace)

@@ -1,0 +1,301 @@
+"""The active replica's work: from what is known of the cluster to bundles that are published."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from sluice_operator import log_keys as keys
+from sluice_operator.controller import metrics
+from sluice_operator.controller.building import Builder, Built
+from sluice_operator.controller.estate import Estate
+from sluice_operator.controller.memory import LastValidStore
+from sluice_operator.controller.opa import OpaError
+from sluice_operator.controller.publisher import Publisher
+from sluice_operator.controller.settings import Settings
+from sluice_operator.controller.trust import Trust, TrustError, TrustKeeper
+from sluice_operator.kube.errors import ApiError, KubeError
+from sluice_operator.kube.keeping import MovedError
+from sluice_operator.reconcile.census import Reach
+from sluice_operator.reconcile.effective import Effective, decide
+from sluice_operator.reconcile.model import CLASSIFICATION, POLICY, RawResource, Verdict
+from sluice_operator.reconcile.publishing import Idle, cause
+from sluice_policy import Compiled, Profile
+
+log = structlog.get_logger(__name__)
+
+DEBOUNCE_S = 0.02
+"""After the first sign of a change: `kubectl apply -f` of a folder is one change, not twenty."""
+PARALLEL = 4
+"""Profiles in work at once: one compiles while others are signed and written."""
+RETRY_MIN_S = 0.2
+RETRY_MAX_S = 10.0
+TOO_LARGE = frozenset({413, 422})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What the last whole pass led to: what statuses tell."""
+
+    resources: Mapping[str, RawResource]
+    """By uid, as they were judged."""
+    verdicts: Mapping[str, Verdict]
+    effective: Effective
+    reach: Mapping[str, Reach]
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over all profiles."""
+
+    trust: Trust
+    effective: Effective
+    serial: int
+    reach: dict[str, Reach] = field(default_factory=dict[str, Reach])
+    refused: dict[str, str] = field(default_factory=dict[str, str])
+    """Profile → why its content was not published."""
+    failed: bool = False
+    """Something is to be tried again."""
+
+
+class Reconciler:
+    """Runs while this replica leads."""
+
+    def __init__(
+        self,
+        *,
+        estate: Estate,
+        publisher: Publisher,
+        builder: Builder,
+        memory: LastValidStore,
+        trust: TrustKeeper,
+        settings: Settings,
+        leading: Callable[[], bool],
+    ) -> None:
+        """Make one; ``run`` does the work.
+
+        Args:
+            estate: What is known of the cluster.
+            publisher: Writes bundles.
+            builder: Compiles and tries.
+            memory: Last valid generations.
+            trust: Keys and certificates.
+            settings: Ours.
+            leading: Asked before every write.
+        """
+        self._estate = estate
+        self._publisher = publisher
+        self._builder = builder
+        self._memory = memory
+        self._trust = trust
+        self._settings = settings
+        self._leading = leading
+        self._idle = Idle(settings.bundle_idle_s)
+        self._effective: Effective | None = None
+        self._inputs: tuple[object, ...] | None = None
+        self._serial = 0
+        self._good: dict[str, int] = {}
+        self._told: str | None = None
+        self._trust_at = 0.0
+        self.outcome: Outcome | None = None
+        """None until the first whole pass."""
+        self.steady = asyncio.Event()
+        """Set once a pass found nothing left to do."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._loaded()
+        delay = RETRY_MIN_S
+        self._estate.policy_changed.set()
+        while True:
+            await self._wait()
+            began = time.monotonic()
+            await asyncio.sleep(DEBOUNCE_S)
+            self._estate.policy_changed.clear()
+            try:
+                done = await self._pass(began)
+            except (KubeError, MovedError, OpaError, TrustError) as error:
+                self._complain("reconcile", error)
+                done = False
+            if done:
+                delay = RETRY_MIN_S
+                continue
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_MAX_S)
+            self._estate.policy_changed.set()
+
+    async def _loaded(self) -> None:
+        while True:
+            try:
+                await self._publisher.load()
+                await self._memory.load()
+            except KubeError as error:
+                self._complain("load", error)
+                await asyncio.sleep(RETRY_MIN_S)
+            else:
+                return
+
+    def _complain(self, part: str, error: Exception) -> None:
+        metrics.ERRORS.labels(part).inc()
+        log.warning("work failed, tried again", **{keys.PART: part, keys.ERROR: str(error)})
+
+    async def _wait(self) -> None:
+        """Wait for a change, or until something is due by time alone."""
+        period = min(self._trust.period_s, max(0.5, self._settings.max_policy_age_s / 80))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(period):
+                await self._estate.policy_changed.wait()
+
+    async def _pass(self, began: float) -> bool:
+        """Do all that is to be done; return whether all of it worked."""
+        estate = self._estate
+        resources = dict(estate.resources)
+        trust = await self._present_trust()
+        effective = await self._decide(resources)
+        work = _Pass(trust, effective, self._serial)
+        profiles = {pod.profile_id: pod.profile for pod in estate.pods.values()}
+        gate = asyncio.Semaphore(PARALLEL)
+        await asyncio.gather(
+            *(self._profile(profile_id, p, work, gate) for profile_id, p in profiles.items())
+        )
+        self._builder.forget(set(profiles))
+        if work.failed or not self._leading():
+            return False
+        self.outcome = self._concluded(resources, work)
+        estate.reports_changed.set()
+        await self._memory.store(effective.last_valid)
+        await self._tell_trust(trust)
+        await self._remove_idle(set(profiles))
+        self._measure(resources, profiles)
+        if estate.policy_changed.is_set():
+            return True
+        if not self.steady.is_set():
+            log.info("steady", **{keys.SECONDS: round(time.monotonic() - began, 3)})
+        self.steady.set()
+        return True
+
+    async def _present_trust(self) -> Trust:
+        now = time.monotonic()
+        known = self._trust.trust
+        if known is None or now - self._trust_at >= self._trust.period_s:
+            known = await self._trust.refresh()
+            self._trust_at = now
+        return known
+
+    async def _tell_trust(self, trust: Trust) -> None:
+        """Once all bundles carry it; and again now and then, as somebody may have changed it back."""
+        stamp = f"{trust.digest} {int(time.monotonic() // self._trust.period_s)}"
+        if stamp != self._told:
+            await self._trust.publish(trust)
+            self._told = stamp
+
+    async def _decide(self, resources: Mapping[str, RawResource]) -> Effective:
+        estate = self._estate
+        lists = {id(pod.databases): pod.databases for pod in estate.pods.values()}
+        named = frozenset(name for databases in lists.values() for name in databases)
+        inputs = (estate.resources_version, named, frozenset(estate.external))
+        if self._effective is not None and inputs == self._inputs:
+            return self._effective
+        before = self._effective.last_valid if self._effective else self._memory.known
+        effective = await asyncio.to_thread(
+            decide,
+            list(resources.values()),
+            last_valid=before,
+            named=named,
+            external=frozenset(estate.external),
+            domain=self._settings.common.cluster_domain,
+        )
+        self._effective, self._inputs = effective, inputs
+        self._serial += 1
+        return effective
+
+    async def _profile(
+        self, profile_id: str, profile: Profile, work: _Pass, gate: asyncio.Semaphore
+    ) -> None:
+        async with gate:
+            try:
+                await self._bring_up(profile_id, profile, work)
+            except (KubeError, MovedError, OpaError) as error:
+                work.failed = True
+                self._complain("bundle", error)
+
+    async def _bring_up(self, profile_id: str, profile: Profile, work: _Pass) -> None:
+        compiled: Compiled | None = None
+        built: Built | None = self._builder.known(profile_id, work.serial)
+        if built is None:
+            built, compiled = await self._builder.build(profile, work.effective, work.serial)
+        work.reach[profile_id] = built.reach
+        if built.problem is not None:
+            metrics.SMOKE_FAILED.inc()
+            work.refused[profile_id] = built.problem
+            return
+        why = cause(
+            built.revision,
+            self._estate.bundles.get(profile_id),
+            trust=work.trust.digest,
+            now=time.time(),
+            renew_s=self._settings.max_policy_age_s / 4,
+        )
+        if why is None:
+            return
+        if compiled is None:
+            built, compiled = await self._builder.build(profile, work.effective, work.serial)
+        if not self._leading():
+            work.failed = True
+            return
+        try:
+            await self._publisher.publish(profile_id, compiled, work.trust, why)
+        except ApiError as error:
+            if error.status not in TOO_LARGE:
+                raise
+            work.refused[profile_id] = f"the API server does not take the bundle: {error.message}"
+
+    def _concluded(self, resources: Mapping[str, RawResource], work: _Pass) -> Outcome:
+        verdicts = dict(work.effective.verdicts)
+        if not work.refused:
+            self._good = {uid: raw.generation for uid, raw in resources.items()}
+        for uid, raw in resources.items():
+            hit = [p for p in sorted(work.refused) if _comes_under(raw, work.reach[p])]
+            if hit and self._good.get(uid) != raw.generation and uid in verdicts:
+                message = (
+                    f"not published for {hit[0]}: {work.refused[hit[0]]}; "
+                    "the bundle before it stays in force"
+                )
+                verdicts[uid] = replace(
+                    verdicts[uid],
+                    reason="SmokeFailed",
+                    message=message,
+                    in_force=self._good.get(uid),
+                )
+        return Outcome(
+            resources=resources,
+            verdicts=verdicts,
+            effective=work.effective,
+            reach=work.reach,
+        )
+
+    async def _remove_idle(self, used: set[str]) -> None:
+        for profile_id in self._idle.expired(self._estate.bundles, used, time.time()):
+            if self._leading():
+                await self._publisher.remove(profile_id)
+
+    def _measure(
+        self, resources: Mapping[str, RawResource], profiles: Mapping[str, Profile]
+    ) -> None:
+        for kind in (CLASSIFICATION, POLICY):
+            count = sum(raw.kind == kind for raw in resources.values())
+            metrics.RESOURCES.labels(kind).set(count)
+        verdicts: Mapping[str, Verdict] = self.outcome.verdicts if self.outcome else {}
+        metrics.INVALID.set(sum(not verdict.sound for verdict in verdicts.values()))
+        metrics.PODS.set(len(self._estate.pods))
+        metrics.PROFILES.set(len(profiles))
+
+
+def _comes_under(raw: RawResource, reach: Reach) -> bool:
+    names = reach.databases if raw.kind == CLASSIFICATION else reach.policies
+    return raw.full_name in names

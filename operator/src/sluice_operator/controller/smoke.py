@@ -1,0 +1,193 @@
+"""Smoke decisions: no content is published for which OPA does not answer both questions about every database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from sluice_operator.controller.opa import LocalOpa, OpaError
+from sluice_policy import Compiled, Profile
+from sluice_policy.library import library
+
+PASSED_MAX: Final = 4096
+"""Revisions that are remembered as tried."""
+NAMED_MAX: Final = 3
+
+MODULE: Final = b"""package sluice_smoke
+
+sessions[name] := decision if {
+	some name, document in input.sessions
+	decision := data.sluice.session.decision with input as document
+}
+
+statements[name] := decision if {
+	some name, document in input.statements
+	decision := data.sluice.statement.decision with input as document
+}
+"""
+
+SESSION_FIELDS: Final = frozenset(
+    {
+        "contract",
+        "revision",
+        "sequence",
+        "valid_until",
+        "allow",
+        "level",
+        "enforcement",
+        "policies",
+        "reasons",
+        "classification",
+        "masks",
+        "row_filters",
+        "limits",
+        "trusted",
+        "write_oracles",
+    }
+)
+STATEMENT_FIELDS: Final = frozenset(
+    {
+        "contract",
+        "revision",
+        "sequence",
+        "valid_until",
+        "allow",
+        "policies",
+        "reasons",
+        "limits",
+        "warnings",
+        "would",
+    }
+)
+
+
+def smoke_modules() -> dict[str, bytes]:
+    """Return the Rego library, and what asks it many questions at once; by path."""
+    return {**library(), "sluice_smoke.rego": MODULE}
+
+
+class Smoke:
+    """Tries content in a local OPA, each revision once."""
+
+    def __init__(self, opa: LocalOpa) -> None:
+        """Make one on an OPA that was started with ``smoke_modules``."""
+        self._opa = opa
+        self._modules = library()
+        self._lock = asyncio.Lock()
+        self._passed: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    async def problem(
+        self, compiled: Compiled, profile: Profile, databases: Mapping[str, Any]
+    ) -> str | None:
+        """Return why content must not be published; None when it may.
+
+        Args:
+            compiled: The content.
+            profile: Whose it is.
+            databases: The databases of its document, by full name.
+
+        Raises:
+            OpaError: OPA is away: nothing can be said.
+        """
+        key = (profile.id, compiled.revision)
+        if key in self._passed:
+            return None
+        async with self._lock:
+            found = await self._try(compiled, profile, databases)
+        if found is None:
+            self._passed[key] = None
+            while len(self._passed) > PASSED_MAX:
+                self._passed.popitem(last=False)
+        return found
+
+    async def _try(
+        self, compiled: Compiled, profile: Profile, databases: Mapping[str, Any]
+    ) -> str | None:
+        if compiled.modules != self._modules:
+            return "the content has another Rego library than this OPA was started with"
+        # What a bundle's roots name, OPA lets nobody else write: these are not among them.
+        manifest = {
+            "revision": compiled.revision,
+            "roots": ["sluice_nothing"],
+            "metadata": {"sequence": 1},
+        }
+        await self._opa.ask("PUT", "/v1/data/system/bundles/sluice/manifest", manifest)
+        document = compiled.data.removeprefix(b'{"sluice_data":').removesuffix(b"}")
+        await self._opa.ask("PUT", "/v1/data/sluice_data", text=document)
+        try:
+            answer: dict[str, Any] = await self._opa.ask(
+                "POST", "/v1/data/sluice_smoke", {"input": _questions(profile, databases)}
+            )
+        except OpaError as error:
+            await self._opa.ask("GET", "/health")  # Away: not the content's fault.
+            return f"OPA fails to decide: {error}"
+        return _judge(answer.get("result") or {}, databases, compiled.revision)
+
+
+def _questions(profile: Profile, databases: Mapping[str, Any]) -> dict[str, Any]:
+    workload = {
+        "namespace": profile.namespace,
+        "service_account": profile.service_account,
+        "pod": None,
+        "labels": dict(profile.labels),
+        "assurance": "verified",
+    }
+    common = {
+        "contract": 1,
+        "identity": {"workload": workload, "actor": None},
+        "clock": {"now_ns": time.time_ns(), "trusted": True},
+    }
+    statement: dict[str, Any] = {
+        "kind": "select",
+        "actions": ["select"],
+        "tables": [{"name": "public.smoke", "access": "read", "columns": [], "classes": []}],
+        "functions": [],
+        "unfiltered_write": False,
+        "limit": None,
+        "write_oracles": [],
+    }
+    session = {
+        name: {**common, "session": {"database": name, "role": "smoke"}} for name in databases
+    }
+    statements = {
+        name: {
+            **common,
+            "session": {"database": name, "role": "smoke", "search_path": ["public"]},
+            "statement": statement,
+        }
+        for name in databases
+    }
+    return {"sessions": session, "statements": statements}
+
+
+def _judge(result: Mapping[str, Any], databases: Mapping[str, Any], revision: str) -> str | None:
+    bad: list[str] = []
+    for question, fields in (("sessions", SESSION_FIELDS), ("statements", STATEMENT_FIELDS)):
+        answers: Mapping[str, Any] = result.get(question) or {}
+        for name in sorted(databases):
+            answer: Any = answers.get(name)
+            if answer is None:
+                bad.append(f"no {question[:-1]} decision for {name}")
+            elif not _well_formed(answer, fields, revision):
+                bad.append(f"a {question[:-1]} decision for {name} that breaks the contract")
+            elif databases[name]["state"] == "denied" and answer["allow"]:
+                bad.append(f"a {question[:-1]} decision that allows {name}, which is denied")
+    if not bad:
+        return None
+    more = f", and {len(bad) - NAMED_MAX} more" if len(bad) > NAMED_MAX else ""
+    return f"OPA gives {'; '.join(bad[:NAMED_MAX])}{more}"
+
+
+def _well_formed(answer: Any, fields: frozenset[str], revision: str) -> bool:
+    if not isinstance(answer, dict):
+        return False
+    known = cast("dict[str, Any]", answer)
+    return (
+        fields <= known.keys()
+        and known["contract"] == 1
+        and known["revision"] == revision
+        and isinstance(known["allow"], bool)
+    )

@@ -1,0 +1,228 @@
+"""Keys, authorities and certificates at run time: made, rotated, told to everybody who is to trust them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import structlog
+
+from sluice_operator import log_keys as keys
+from sluice_operator.certificates.authority import utc
+from sluice_operator.certificates.rotation import Authorities, Lives, leaf_problem, rotated
+from sluice_operator.certificates.signing import SigningKeys
+from sluice_operator.controller import metrics
+from sluice_operator.controller.settings import Settings
+from sluice_operator.kube.client import Kube, path_of
+from sluice_operator.kube.errors import ApiError
+from sluice_operator.kube.keeping import Keeper, Kept
+from sluice_operator.reconcile.publishing import trust_digest
+
+log = structlog.get_logger(__name__)
+
+CA_SECRET: Final = "sluice-ca"  # noqa: S105  A name.
+SIGNING_SECRET: Final = "sluice-signing"  # noqa: S105  A name.
+SERVING: Final = ("admission", "bundles")
+TRUST_CONFIG_MAP: Final = "sluice-trust"
+WEBHOOKS: Final = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+WEBHOOK_NAME: Final = "sluice"
+REGISTRATION: Final = "admissionregistration.k8s.io/v1"
+
+
+class TrustError(Exception):
+    """A Secret of ours cannot be used. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trust:
+    """What bundles are signed with, and whom sidecars are to trust."""
+
+    keys: SigningKeys
+    ca_pem: str
+
+    def document(self) -> dict[str, Any]:
+        """As bundles carry it."""
+        return {"ca_pem": self.ca_pem, "keys": self.keys.public}
+
+    @property
+    def digest(self) -> str:
+        """What tells it from another one."""
+        return trust_digest(self.document())
+
+
+class TrustKeeper:
+    """Looks after all of it. Only the active replica has one."""
+
+    def __init__(self, kube: Kube, keeper: Keeper, settings: Settings) -> None:
+        """Make one; ``refresh`` does the work."""
+        self._kube = kube
+        self._keeper = keeper
+        self._settings = settings
+        self._namespace = settings.common.namespace
+        self._lives = Lives(
+            timedelta(seconds=settings.ca_s), timedelta(seconds=settings.certificate_s)
+        )
+        self._published: str | None = None
+        """CAs that everybody has been told of."""
+        self.trust: Trust | None = None
+        """None until the first ``refresh``."""
+
+    @property
+    def period_s(self) -> float:
+        """Seconds between two calls of ``refresh``."""
+        shortest = min(self._settings.certificate_s, self._settings.signing_key_s)
+        return max(1.0, min(30.0, shortest / 20))
+
+    async def refresh(self) -> Trust:
+        """Make or rotate what is due, and return what is to be published from now on.
+
+        Raises:
+            KubeError: The API server is away.
+            MovedError: Somebody else writes too.
+            TrustError: A Secret cannot be used.
+        """
+        now = utc(time.time())
+        signing = await self._signing_keys(now)
+        if self._settings.own_certificates:
+            authorities = await self._authorities(now)
+            for service in SERVING:
+                await self._serving(service, authorities, now)
+            ca_pem = authorities.bundle_pem
+        else:
+            ca_pem = await self._external()
+        self.trust = Trust(keys=signing, ca_pem=ca_pem)
+        return self.trust
+
+    async def publish(self, trust: Trust) -> None:
+        """Tell new pods and the API server, after all bundles carry it.
+
+        Raises:
+            KubeError: The API server is away.
+            MovedError: Somebody else writes too.
+        """
+        keys_json = json.dumps(trust.keys.public, sort_keys=True)
+        data = {"ca.pem": trust.ca_pem, "keys.json": keys_json}
+        found = await self._keeper.config_map(TRUST_CONFIG_MAP)
+        if found is None or found.get("data") != data:
+            version = found["metadata"]["resourceVersion"] if found else None
+            await self._keeper.put_config_map(TRUST_CONFIG_MAP, "trust", version=version, data=data)
+        complete = True
+        if self._settings.own_certificates:
+            for plural in WEBHOOKS:
+                complete = await self._ca_bundle(plural, trust.ca_pem) and complete
+        if complete:
+            self._published = trust.ca_pem
+
+    async def _signing_keys(self, now: datetime) -> SigningKeys:
+        kept = await self._keeper.secret(SIGNING_SECRET)
+        if kept is None:
+            made = SigningKeys.create(now)
+            await self._keeper.put_secret(SIGNING_SECRET, made.dump(), None)
+            log.info("signing keys made", **{keys.KEY_ID: made.present.key_id})
+            return made
+        try:
+            present = SigningKeys.load(kept.data)
+        except ValueError as error:
+            raise TrustError(_unusable(SIGNING_SECRET, error)) from error
+        wanted = present.rotated(now, timedelta(seconds=self._settings.signing_key_s))
+        if wanted is not present:
+            await self._keeper.put_secret(SIGNING_SECRET, wanted.dump(), kept.version)
+            log.info("signing key rotated", **{keys.KEY_ID: wanted.present.key_id})
+        return wanted
+
+    async def _authorities(self, now: datetime) -> Authorities:
+        kept = await self._keeper.secret(CA_SECRET)
+        present: Authorities | None = None
+        if kept is not None:
+            try:
+                present = Authorities.load(kept.data)
+            except (ValueError, KeyError) as error:
+                raise TrustError(_unusable(CA_SECRET, error)) from error
+        published = present is not None and present.bundle_pem == self._published
+        wanted = rotated(present, now, self._lives, published=published)
+        if wanted != present:
+            version = kept.version if kept is not None else None
+            await self._keeper.put_secret(CA_SECRET, wanted.dump(), version)
+            log.info(
+                "authorities changed",
+                **{
+                    keys.SERIAL: f"{wanted.current.certificate.serial_number:x}",
+                    keys.COUNT: len(wanted.trusted),
+                },
+            )
+        metrics.CERTIFICATE_EXPIRES.labels(CA_SECRET).set(wanted.current.expires_at.timestamp())
+        return wanted
+
+    async def _serving(self, service: str, authorities: Authorities, now: datetime) -> None:
+        name = f"sluice-{service}-tls"
+        kept = await self._keeper.secret(name)
+        data: Mapping[str, bytes] = kept.data if kept is not None else {}
+        hosts = self._hosts(service)
+        why = leaf_problem(data.get("tls.crt"), authorities, hosts, now)
+        ca = authorities.bundle_pem.encode()
+        if why is None and data.get("ca.crt") == ca:
+            return
+        certificate, key = data.get("tls.crt", b""), data.get("tls.key", b"")
+        if why is not None:
+            certificate, key = authorities.current.issue(hosts, now, self._lives.leaf)
+            log.info("serving certificate made", **{keys.NAME: name, keys.REASON: why})
+            metrics.CERTIFICATE_EXPIRES.labels(name).set((now + self._lives.leaf).timestamp())
+        wanted = {"tls.crt": certificate, "tls.key": key, "ca.crt": ca}
+        version = kept.version if kept is not None else None
+        await self._keeper.put_secret(name, wanted, version, "kubernetes.io/tls")
+
+    def _hosts(self, service: str) -> list[str]:
+        base = f"sluice-{service}.{self._namespace}"
+        return [f"{base}.svc", base, f"{base}.svc.{self._settings.common.cluster_domain}"]
+
+    async def _external(self) -> str:
+        """The authority of certificates that cert-manager makes."""
+        found: list[str] = []
+        for service in SERVING[1:]:
+            kept: Kept | None = await self._keeper.secret(f"sluice-{service}-tls")
+            if kept is None or not kept.data.get("ca.crt"):
+                raise TrustError(
+                    f"waiting for Secret sluice-{service}-tls with tls.crt, tls.key and ca.crt: cert-manager makes it"
+                )
+            found.append(kept.data["ca.crt"].decode())
+        return "".join(dict.fromkeys(found))
+
+    async def _ca_bundle(self, plural: str, ca_pem: str) -> bool:
+        """Write ``caBundle``; return whether nobody is left who does not have it."""
+        path = path_of(REGISTRATION, plural, None, WEBHOOK_NAME)
+        found = await self._kube.find(path)
+        if found is None:  # Nobody calls our webhooks, so nobody has to trust them.
+            return True
+        wanted = base64.b64encode(ca_pem.encode()).decode()
+        webhooks: list[dict[str, Any]] = found.get("webhooks") or []
+        if all(one["clientConfig"].get("caBundle") == wanted for one in webhooks):
+            return True
+        body = {
+            "apiVersion": REGISTRATION,
+            "kind": found["kind"],
+            "metadata": {"name": WEBHOOK_NAME},
+            "webhooks": [
+                {"name": one["name"], "clientConfig": {"caBundle": wanted}} for one in webhooks
+            ],
+        }
+        try:
+            await self._kube.apply(path, body)
+        except ApiError as error:
+            log.error(  # noqa: TRY400  The error says all.
+                "caBundle cannot be written", **{keys.NAME: plural, keys.ERROR: str(error)}
+            )
+            return False
+        log.info("caBundle written", **{keys.NAME: plural})
+        return True
+
+
+def _unusable(name: str, error: Exception) -> str:
+    return (
+        f"Secret {name} cannot be used: {error}. Restore it, or delete it to have a new one made; then start all "
+        "governed pods anew"
+    )
