@@ -5,21 +5,18 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
 from sluice_operator.admission.containers import OPA_ARGUMENTS
-from sluice_proxy.opa import OpaConfig, authorization_policy
+from sluice_proxy.opa import authorization_policy, opa_arguments
 
 DIAGNOSTIC = "--diagnostic-addr=0.0.0.0:15282"
 
 
 def test_arguments_are_what_the_sidecar_gives_and_an_address_for_probes():
-    config = OpaConfig(
-        program=Path("opa"), directory=Path("/run/sluice"), server=cast("Any", None), keys={}
-    )
-    assert [a for a in OPA_ARGUMENTS if a != DIAGNOSTIC] == config.command()[1:]
+    of_the_sidecar = opa_arguments(Path("/run/sluice"))
+    assert [a for a in OPA_ARGUMENTS if a != DIAGNOSTIC] == of_the_sidecar
     assert DIAGNOSTIC in OPA_ARGUMENTS
 
 
