@@ -183,8 +183,11 @@ class Reconciler:
         now = time.monotonic()
         known = self._trust.trust
         if known is None or now - self._trust_at >= self._trust.period_s:
+            first = known is None
             known = await self._trust.refresh()
             self._trust_at = now
+            if first:
+                await self._trust.introduce(known)
         return known
 
     async def _tell_trust(self, trust: Trust) -> None:

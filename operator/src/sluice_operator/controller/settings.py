@@ -52,7 +52,7 @@ def read_settings(environment: Environment) -> Settings:
         common=common_settings(environment),
         opa=environment.optional("SLUICE_OPA"),
         max_policy_age_s=environment.integer(
-            "SLUICE_POLICY_AGE_SECONDS_MAX", DAY_S, low=60, high=30 * DAY_S
+            "SLUICE_POLICY_AGE_SECONDS_MAX", DAY_S, low=8, high=30 * DAY_S
         ),
         status_interval_s=environment.number("SLUICE_STATUS_SECONDS", 5.0, low=0.1, high=300),
         lease_s=environment.number("SLUICE_LEASE_SECONDS", 15.0, low=1, high=300),
@@ -63,11 +63,11 @@ def read_settings(environment: Environment) -> Settings:
         own_certificates=environment.choice("SLUICE_CERTIFICATES", ("own", "cert-manager"), "own")
         == "own",
         certificate_s=environment.integer(
-            "SLUICE_CERTIFICATE_SECONDS", 30 * DAY_S, low=60, high=397 * DAY_S
+            "SLUICE_CERTIFICATE_SECONDS", 30 * DAY_S, low=4, high=397 * DAY_S
         ),
-        ca_s=environment.integer("SLUICE_CA_SECONDS", 730 * DAY_S, low=240, high=3650 * DAY_S),
+        ca_s=environment.integer("SLUICE_CA_SECONDS", 730 * DAY_S, low=16, high=3650 * DAY_S),
         signing_key_s=environment.integer(
-            "SLUICE_SIGNING_KEY_SECONDS", 90 * DAY_S, low=60, high=3650 * DAY_S
+            "SLUICE_SIGNING_KEY_SECONDS", 90 * DAY_S, low=4, high=3650 * DAY_S
         ),
     )
     environment.optional(

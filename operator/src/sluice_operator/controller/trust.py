@@ -98,6 +98,16 @@ class TrustKeeper:
         self.trust = Trust(keys=signing, ca_pem=ca_pem)
         return self.trust
 
+    async def introduce(self, trust: Trust) -> None:
+        """At the very first start: no bundle carries anything yet, and no pod is injected before it knows whom to trust.
+
+        Raises:
+            KubeError: The API server is away.
+            MovedError: Somebody else writes too.
+        """
+        if await self._keeper.config_map(TRUST_CONFIG_MAP) is None:
+            await self.publish(trust)
+
     async def publish(self, trust: Trust) -> None:
         """Tell new pods and the API server, after all bundles carry it.
 
