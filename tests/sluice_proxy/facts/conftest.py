@@ -28,6 +28,7 @@ from sluice_proxy.facts import read_facts
 from sluice_proxy.probe import PROBE_SQL, parse_probe
 from sluice_proxy.reports import ClientError
 
+_LOOSE = "CREATE COLLATION loose (provider = icu, locale = 'und', deterministic = false)"
 SCHEMA = """
 CREATE SCHEMA old;
 CREATE SCHEMA tools;
@@ -43,6 +44,13 @@ CREATE TABLE people (id int PRIMARY KEY, email text);
 CREATE COLLATION loose (provider = icu, locale = 'und', deterministic = false);
 CREATE TABLE spots (id int PRIMARY KEY, tenant int NOT NULL DEFAULT 1, area box, side lseg, size numeric, big bigint,
   at date, label text, latin text COLLATE "C", posix text COLLATE "POSIX", soft text COLLATE loose);
+CREATE TABLE events (id int NOT NULL, who text, at date DEFAULT '2020-01-01', tags text[], twice int
+  GENERATED ALWAYS AS (id * 2) STORED) PARTITION BY RANGE (id);
+CREATE TABLE events_low PARTITION OF events FOR VALUES FROM (0) TO (10);
+CREATE TABLE events_high PARTITION OF events FOR VALUES FROM (10) TO (1000);
+CREATE TABLE tree (id int PRIMARY KEY, parent int, label text);
+CREATE MATERIALIZED VIEW digest AS SELECT id, email FROM people WITH NO DATA;
+CREATE VIEW named AS SELECT id, email AS mail, upper(email) AS loud FROM people;
 CREATE VIEW contacts AS SELECT id, tenant, email FROM users;
 CREATE FUNCTION contact(u users) RETURNS text LANGUAGE sql STABLE AS $$ SELECT u.email $$;
 CREATE FUNCTION tools.upper(text) RETURNS text LANGUAGE sql STABLE AS $$ SELECT email FROM public.users LIMIT 1 $$;
@@ -54,10 +62,13 @@ INSERT INTO users SELECT 100 + i, 2, 'hidden' || i, 'h' || i, 1, NULL, '(' || i 
   FROM generate_series(1, {hidden}) i;
 INSERT INTO orders SELECT i, 1 + i % 20, i * 1.5, 'memo ' || i FROM generate_series(1, 40) i;
 INSERT INTO old.orders SELECT i, {card}, 'old ' || i FROM generate_series(1, 5) i;
+INSERT INTO events SELECT i, {email}, '2020-01-01', ARRAY['a', 'b' || i] FROM generate_series(1, 15) i;
+INSERT INTO tree SELECT i, i / 2, 'n' || i FROM generate_series(1, 9) i;
 INSERT INTO people SELECT i, {email} FROM generate_series(1, 5) i;
 INSERT INTO spots SELECT i, 1, '(1,1),(0,0)', '[(1,1),(0,0)]', i, i, '2020-01-01', 'x' || i, 'x', 'x', 'x'
   FROM generate_series(1, 5) i;
 INSERT INTO spots SELECT 9, 2, * FROM ({spot}) v;
+REFRESH MATERIALIZED VIEW digest;
 ANALYZE;
 GRANT USAGE ON SCHEMA old, tools, public TO PUBLIC;
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public, old TO PUBLIC;
@@ -94,6 +105,7 @@ def decision(*, identity: bool = False) -> SessionDecision:
         ("public.users", "born", "pii.born"),
         ("old.orders", "card", "pci.pan"),
         ("public.people", "email", "pii.email"),
+        ("public.events", "who", "pii.email"),
     ]
     masks = {
         "pii.email": Mask("email"),
@@ -226,12 +238,20 @@ class World:
 @pytest.fixture(scope="session")
 def worlds(postgres: Server) -> dict[str, World]:
     """Both databases, by name; their users table has different hidden rows and masked values."""
+    return make_worlds(postgres)
+
+
+def make_worlds(postgres: Server) -> dict[str, World]:
+    """Make both databases on a server."""
     made: dict[str, World] = {}
     with psycopg.connect(postgres.admin_dsn, autocommit=True) as admin:
         admin.execute("DROP ROLE IF EXISTS facts_desk")
         admin.execute("CREATE ROLE facts_desk LOGIN PASSWORD 'desk-pw'")
     for name, values in WORLDS.items():
-        dsn = postgres.create_database(f"facts_{name.lower()}", SCHEMA.format(**values))
+        schema = SCHEMA.format(**values)
+        if not postgres.installation.contrib:  # Embedded servers are built without ICU.
+            schema = schema.replace(_LOOSE, 'CREATE COLLATION loose FROM "C"')
+        dsn = postgres.create_database(f"facts_{name.lower()}", schema)
         made[name] = World(
             make_conninfo(dsn, user="facts_desk", password="desk-pw"), asyncio.run(_catalog(dsn))
         )
@@ -246,9 +266,29 @@ async def _catalog(dsn: str) -> Catalog:
         await reader.close()
 
 
+@pytest.fixture(scope="session")
+def sessions(worlds: dict[str, World]) -> Iterator[list[Session]]:
+    """Kept open: a session in each world, and one whose masks show everything."""
+    made = [Session(worlds[w].dsn, worlds[w].catalog, decision()) for w in "AB"]
+    made.append(Session(worlds["A"].dsn, worlds["A"].catalog, decision(identity=True)))
+    yield made
+    for session in made:
+        session.connection.close()
+
+
+@pytest.fixture
+def open_elsewhere(each_postgres: Server) -> Iterator[Callable[..., Session]]:
+    """As ``open_session``, on a server of each major version found."""
+    yield from _opening(make_worlds(each_postgres))
+
+
 @pytest.fixture
 def open_session(worlds: dict[str, World]) -> Iterator[Callable[..., Session]]:
     """A function that opens a rewriting session in a world."""
+    yield from _opening(worlds)
+
+
+def _opening(worlds: dict[str, World]) -> Iterator[Callable[..., Session]]:
     sessions: list[Session] = []
 
     def make(world: str = "A", *, identity: bool = False) -> Session:

@@ -33,7 +33,11 @@ def column(a: Analysis, body: Node, level: Level) -> Trait:
     if star and not names:
         return everything(a, level)
     if star:
-        return _whole(a, _qualified(a, body, names, level), level)
+        source = _qualified(a, body, names, level)
+        if source is not None and _masked_row(a, body, source, len(names) + 1):
+            level.note(source)
+            return Trait(refs=frozenset({source}), columns=True)
+        return _whole(a, source, level)
     if len(names) == 1:
         return _bare(a, body, names[0], level)
     source = _qualified(a, body, names[:-1], level)
@@ -137,6 +141,9 @@ def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
         unsure.extend(source for source in each.real() if source.columns is None)
     source = level.named(name)
     if source is not None:
+        if _masked_row(a, body, source, 1):
+            level.note(source)
+            return Trait(refs=frozenset({source}), columns=True)
         _keep_row_type(a, body, source)
         return _whole(a, source, level)
     if unsure:
@@ -144,6 +151,40 @@ def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
     if any(source.target and source.governed for source in _all_sources(level)):
         raise not_understood(f'a column reference "{name}" that cannot be resolved')
     return Trait(refs=_all_sources(level), leaks=_all_sources(level), columns=True)
+
+
+def _masked_row(a: Analysis, body: Node, source: Source, parts: int) -> bool:
+    """Put a row of masks in the place of the target's whole row in RETURNING; False where it is no such row.
+
+    Where a column is of a domain the row is refused elsewhere: the domain's CHECK would judge masks.
+    """
+    governed, table, catalog = source.governed, source.relation, a.context.catalog
+    if not (source.target and a.returning and a.enforcing and catalog):
+        return False
+    if governed is None or not governed.masks or table is None:
+        return False
+    if any(column.type.oid != column.type.base_oid for column in table.columns):
+        return False
+
+    def reference(name: str) -> str:
+        return f"{quoted(source.refname)}.{quoted(name)}"
+
+    values = [
+        mask_sql(governed.masks[c.name], c, reference(c.name), catalog, references=reference)
+        if c.name in governed.masks
+        else reference(c.name)
+        for c in table.columns
+    ]
+    index = a.tokens.at(body["location"])
+    end = a.tokens.dotted_end(index, parts)
+    a.pending[:] = [edit for edit in a.pending if not (index <= edit.start < edit.end <= end)]
+    named = f" AS {quoted(source.refname)}" if a.result_reference == id(body) else ""
+    row = f"ROW({', '.join(values)})::{quoted(table.schema)}.{quoted(table.name)}"
+    a.replace(index, end, f"({row}){named}")
+    if source.use is not None:
+        source.use.read = True
+        source.use.reads.update(column.name for column in table.columns)
+    return True
 
 
 def _keep_row_type(a: Analysis, body: Node, source: Source) -> None:
@@ -298,7 +339,8 @@ def indirection_base(a: Analysis, body: Node, level: Level) -> Trait | None:
         return None
     a.visit(inner)
     level.note(source)
-    _read_all(a, source)
+    if not _masked_row(a, inner, source, 1):
+        _read_all(a, source)
     return Trait(refs=frozenset({source}), columns=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from sluice_proxy.facts import calls, columns, joins, types
+from sluice_proxy.facts import calls, columns, documents, joins, types
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Query
@@ -343,20 +343,6 @@ def _set_to_default(a: Analysis, body: Node, level: Level) -> Trait:
     return CONSTANT
 
 
-def _xml(a: Analysis, body: Node, level: Level) -> Trait:
-    parts = every(a, body.get("args"), level)
-    for item in body.get("named_args", ()):
-        _, target = unwrap(item)
-        a.visit(target)
-        parts.append(expression(a, target["val"], level))
-    return leaking(parts)
-
-
-def _xml_serialize(a: Analysis, body: Node, level: Level) -> Trait:
-    types.check_type(a, body["typeName"])
-    return leaking([expression(a, body["expr"], level)])
-
-
 def _sort(a: Analysis, body: Node, level: Level) -> Trait:
     if body.get("useOp"):
         calls.check_operator(a, strings(body["useOp"]))
@@ -380,7 +366,18 @@ HANDLERS: dict[str, Handler] = {
     "ColumnRef": columns.column,
     "FuncCall": calls.call,
     "GroupingFunc": _param_all,
+    "JsonArrayAgg": documents.json_aggregate,
+    "JsonArrayConstructor": documents.json_expression,
+    "JsonArrayQueryConstructor": documents.json_expression,
+    "JsonFuncExpr": documents.json_expression,
+    "JsonIsPredicate": documents.json_expression,
+    "JsonObjectAgg": documents.json_aggregate,
+    "JsonObjectConstructor": documents.json_expression,
+    "JsonParseExpr": documents.json_expression,
+    "JsonScalarExpr": documents.json_expression,
+    "JsonSerializeExpr": documents.json_expression,
     "List": _list,
+    "MergeSupportFunc": documents.merge_action,
     "MinMaxExpr": _blend,
     "NamedArgExpr": _named_argument,
     "NullTest": _children("arg"),
@@ -391,9 +388,10 @@ HANDLERS: dict[str, Handler] = {
     "SortBy": _sort,
     "SubLink": _sublink,
     "TypeCast": _cast,
-    "XmlExpr": _xml,
-    "XmlSerialize": _xml_serialize,
+    "XmlExpr": documents.xml,
+    "XmlSerialize": documents.xml_serialize,
 }
 """The expression nodes that are known; every other one is refused."""
 calls.bind(expression, free_literals)
 columns.bind(expression)
+documents.bind(expression)

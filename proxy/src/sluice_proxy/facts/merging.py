@@ -12,7 +12,7 @@ from sluice_proxy.facts.predicates import condition
 from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.returning import returning
 from sluice_proxy.facts.scopes import Level, Query, Source
-from sluice_proxy.facts.targets import filtered, note_written, target_of
+from sluice_proxy.facts.targets import conditions, filtered, note_written, target_of
 from sluice_proxy.facts.tree import Node, first_offset, strings, unwrap
 
 
@@ -23,17 +23,19 @@ def merge(a: Analysis, body: Node, level: Level, result: Query) -> None:
     sources.name_apart(level)
     condition(a, body["joinCondition"], level, "on")
     filtered(a, body["joinCondition"], target, 0, result.end, word="on")
+    place = a.tokens.at(body["relation"].get("location", 0))
     for item in body.get("mergeWhenClauses", ()):
         _, when = unwrap(item)
         a.visit(when)
+        place = _clause_start(a, place, result.end)
         _when(a, when, level, target, result.end)
+        if when.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE" and watched(target):
+            _own_rows(a, target, place)
     if "returningClause" in body:
         returning(a, body, level, target, result)
 
 
 def _when(a: Analysis, when: Node, level: Level, target: Source, end: int) -> None:
-    if when.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE" and watched(target):
-        raise not_understood("WHEN NOT MATCHED BY SOURCE over rows that a policy filters")
     # Conditions and values are computed for joined rows: behind every filter.
     if "condition" in when:
         expression(a, when["condition"], level)
@@ -46,6 +48,46 @@ def _when(a: Analysis, when: Node, level: Level, target: Source, end: int) -> No
         _insert(a, when, level, target)
     elif command == "CMD_DELETE":
         a.actions.add("delete")
+
+
+def _clause_start(a: Analysis, place: int, end: int) -> int:
+    """Return the token behind the WHEN of the next clause."""
+    index, cases = place, 0
+    while index < end:
+        word = a.tokens.word(index)
+        if a.tokens.raw(index) in (b"(", b"["):
+            index = a.tokens.close(index)
+        elif word == "case":
+            cases += 1
+        elif word == "end" and cases:
+            cases -= 1
+        elif word == "when" and not cases:
+            return index + 1
+        index += 1
+    raise not_understood("a WHEN clause that cannot be found in the text")
+
+
+def _own_rows(a: Analysis, target: Source, place: int) -> None:
+    """Keep WHEN NOT MATCHED BY SOURCE from rows that the filter hides: they match nothing since it stands in ON."""
+    words = [a.tokens.word(index) for index in range(place, place + 4)]
+    if words != ["not", "matched", "by", "source"]:
+        raise not_understood("a WHEN clause that cannot be found in the text")
+    start = place + 4
+    shown = " AND ".join(conditions(a, target))
+    if a.tokens.word(start) == "then":
+        a.append(start, f" AND ({shown}) ")
+        return
+    index, cases = start + 1, 0
+    while cases or a.tokens.word(index) != "then":
+        word = a.tokens.word(index)
+        if a.tokens.raw(index) in (b"(", b"["):
+            index = a.tokens.close(index)
+        elif word in ("case", "end"):
+            cases += 1 if word == "case" else -1
+        index += 1
+        if index >= a.span[1]:
+            raise not_understood("a WHEN clause that cannot be found in the text")
+    a.around(start + 1, index, f"CASE WHEN {shown} THEN (", ") ELSE false END ")
 
 
 def _insert(a: Analysis, when: Node, level: Level, target: Source) -> None:

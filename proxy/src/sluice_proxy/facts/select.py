@@ -328,6 +328,9 @@ def figured(node: Node) -> tuple[str | None, int]:
         return (name, strength) if strength > 1 else ("case", 1)
     if kind == "SubLink":
         return _figured_sublink(body)
+    if kind in ("MinMaxExpr", "JsonFuncExpr", "XmlExpr"):
+        name = body["op"].removeprefix("IS_").removesuffix("_OP").lower()
+        return (name, 2) if name != "document" else (None, 0)
     if kind == "SQLValueFunction":
         return body["op"].removeprefix("SVFOP_").removesuffix("_N").lower(), 2
     return _FIGURED.get(kind, (None, 0))
@@ -339,6 +342,15 @@ _FIGURED: dict[str, tuple[str, int]] = {
     "CoalesceExpr": ("coalesce", 2),
     "GroupingFunc": ("grouping", 2),
     "XmlSerialize": ("xmlserialize", 2),
+    "JsonObjectConstructor": ("json_object", 2),
+    "JsonArrayConstructor": ("json_array", 2),
+    "JsonArrayQueryConstructor": ("json_array", 2),
+    "JsonObjectAgg": ("json_objectagg", 2),
+    "JsonArrayAgg": ("json_arrayagg", 2),
+    "JsonParseExpr": ("json", 2),
+    "JsonScalarExpr": ("json_scalar", 2),
+    "JsonSerializeExpr": ("json_serialize", 2),
+    "MergeSupportFunc": ("merge_action", 2),
 }
 
 

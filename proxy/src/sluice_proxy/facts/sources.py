@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluice_proxy.facts import joins, types
+from sluice_proxy.facts import documents, joins, types
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.calls import check_operator
 from sluice_proxy.facts.expressions import expression
@@ -24,6 +24,8 @@ def from_item(a: Analysis, node: Node, level: Level) -> list[Source]:
         return [_subselect(a, body, level)]
     if kind == "RangeFunction":
         return [_function(a, body, level)]
+    if kind in ("RangeTableFunc", "JsonTable"):
+        return [_document(a, kind, body, level)]
     if kind == "JoinExpr":
         return _join(a, body, level)
     if kind == "RangeTableSample":
@@ -230,6 +232,20 @@ def _function(a: Analysis, body: Node, level: Level) -> Source:
     _definitions(a, body.get("coldeflist", ()))
     del names
     source = Source(name or first or "", level, columns=None)
+    level.sources.append(source)
+    return source
+
+
+def _document(a: Analysis, kind: str, body: Node, level: Level) -> Source:
+    """Walk XMLTABLE or JSON_TABLE, which may read the FROM items before it."""
+    a.visit(body)
+    level.total = False
+    table = documents.xml_table if kind == "RangeTableFunc" else documents.json_table
+    columns = documents.alias_columns(table(a, body, level), body.get("alias"))
+    name, _ = _alias(body)
+    source = Source(
+        name or ("xmltable" if kind == "RangeTableFunc" else "json_table"), level, columns=columns
+    )
     level.sources.append(source)
     return source
 
