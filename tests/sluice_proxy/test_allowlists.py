@@ -131,7 +131,9 @@ def test_what_applications_call_is_allowed(major: int) -> None:
 
 
 def test_unlisted_major_is_refused_and_the_listed_are_named() -> None:
-    with pytest.raises(allowlists.UnsupportedMajorError, match=r"PostgreSQL 12 .* 15, 16, 18"):
+    with pytest.raises(
+        allowlists.UnsupportedMajorError, match=r"PostgreSQL 12 .* 14, 15, 16, 17, 18"
+    ):
         allowlists.for_major(12)
 
 

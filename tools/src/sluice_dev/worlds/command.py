@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sluice_dev.cache import ROOT
-from sluice_dev.postgres import find, installations
+from sluice_dev.postgres import find
 from sluice_dev.worlds.fuzz import Fuzzer
 from sluice_dev.worlds.mutations import Mutations
 from sluice_dev.worlds.statements import Statement, Statements
@@ -51,12 +51,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
     print(f"fuzz: seed {seed}", flush=True)
-    chosen = find(contrib=True)
-    if given.major:
-        fitting = [one for one in installations() if one.major == given.major]
-        if not fitting:
-            parser.error(f"no server of major {given.major} is installed")
-        chosen = fitting[0]
+    chosen = find(contrib=True, major=given.major)
     with contextlib.ExitStack() as stack:
         fuzzer = Fuzzer(
             corpus_fixture(given.corpus),

@@ -10,7 +10,11 @@ from sluice_dev.worlds.wire import Message, error_fields
 
 Answer = list[list[Message]]
 
-_TIMED = re.compile(rb"(actual time=)[\d.]+|((?:Planning|Execution) Time: )[\d.]+|Memory: \d+kB")
+_TIMED = re.compile(
+    rb"actual time=[\d.]+|(?:Planning|Execution) Time: [\d.]+|Memory: \d+kB"
+    # The moment itself, which the two sessions read one after the other.
+    rb"|20[2-9]\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+|\b\d\d:\d\d:\d\d\.\d{4,6}"
+)
 
 
 class Outcome(StrEnum):
