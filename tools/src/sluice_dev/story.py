@@ -175,7 +175,9 @@ class Story:
         document["spec"]["databases"] = {"names": [name]}
         document["spec"]["subjects"] = [{"workload": {"namespaces": [self.namespace]}}]
         document["spec"].update(spec)
-        document["spec"] = {key: value for key, value in document["spec"].items() if value is not None}
+        document["spec"] = {
+            key: value for key, value in document["spec"].items() if value is not None
+        }
         return document
 
     def ready(self, kind: str, name: str, *, within_s: float = 60) -> Document:

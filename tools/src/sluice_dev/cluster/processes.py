@@ -57,7 +57,7 @@ class Processes:
         if self.pid(name) is not None:
             return False
         self._directory.mkdir(parents=True, exist_ok=True)
-        if found := _by_command_line(command[0], marker):
+        if found := _by_command_line(command[:2], marker):
             self._note(name, found)
             return False
         log = self.log(name)
@@ -165,5 +165,13 @@ def _only_child(process: subprocess.Popen[bytes]) -> int:
     return process.pid  # It ended; its log says why.
 
 
-def _by_command_line(program: str, marker: str) -> int | None:
-    return next((pid for pid in matching(marker) if program_of(pid) == program), None)
+def _by_command_line(words: Sequence[str], marker: str) -> int | None:
+    # Two words: several programs are one binary that tells them apart by its first argument.
+    return next((pid for pid in matching(marker) if _begins_with(pid, words)), None)
+
+
+def _begins_with(pid: int, words: Sequence[str]) -> bool:
+    with contextlib.suppress(OSError):
+        line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        return line[: len(words)] == list(words)
+    return False
