@@ -30,6 +30,10 @@ e2e: setup ## Run the end-to-end stories on a real cluster, brought up when ther
 test: setup ## Run every test suite, then the corpora against the ratchet
 	@tools/test.sh
 
+test-all: test ## As `test`, then corpora, fuzzer and allow-lists on every major version of PostgreSQL
+	@tools/majors.sh
+	@tools/test-majors.sh
+
 check: setup ## Check formats, types, lints, import rules, stubs and generated files
 	@tools/check.sh
 

@@ -46,6 +46,7 @@ class Options:
     parts: frozenset[str]
     ratchet: Path | None
     update: bool
+    major: int | None
 
 
 class Lane:
@@ -53,7 +54,7 @@ class Lane:
 
     def __init__(self, options: Options, stack: contextlib.ExitStack) -> None:
         """Start both; ``stack`` ends them."""
-        self.server = stack.enter_context(Server(find(contrib=True)))
+        self.server = stack.enter_context(Server(find(contrib=True, major=options.major)))
         self.server.create_database(DATABASE, options.shared / "schema.sql")
         self.admin = self.server.dsn(dbname=DATABASE)
         self.direct = self.server.dsn(dbname=DATABASE, sslmode="disable", **ANALYST)
@@ -88,6 +89,7 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument(
         "--update-ratchet", action="store_true", help="write the counts that are better into it"
     )
+    parser.add_argument("--major", type=int, help="server version (default: the one installed)")
     given = parser.parse_args(arguments)
     corpus = (given.corpus or given.shared).resolve()
     for folder, files in (
@@ -108,6 +110,7 @@ def parse(arguments: list[str]) -> Options:
         parts=frozenset(given.parts.split(",")),
         ratchet=given.ratchet,
         update=given.update_ratchet,
+        major=given.major,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sluice_dev.cache import ROOT
 from sluice_dev.postgres import find
+from sluice_dev.worlds import sqlsmith
 from sluice_dev.worlds.fuzz import Fuzzer
 from sluice_dev.worlds.mutations import Mutations
 from sluice_dev.worlds.statements import Statement, Statements
@@ -78,11 +79,19 @@ def main(arguments: list[str]) -> int:
 
 
 def _drawn(fuzzer: Fuzzer, corpus: Path, seed: int, count: int) -> Iterator[Statement]:
-    """Yield until so many were not denied: three of four from the grammar, the rest mutated from the corpora."""
+    """Yield until so many were not denied: most from the grammar, the rest from the corpora and from sqlsmith."""
     grammar = Statements(fuzzer.schema(), seed)
-    mutations = Mutations(corpus, grammar, seed) if corpus.exists() else None
+    mutations = Mutations(corpus, grammar, seed)
+    smith: Iterator[Statement] = iter(())
+    if sqlsmith.installed():
+        first = fuzzer.worlds[0]
+        dsn = first.server.dsn(user=fuzzer.fixture.role, dbname=fuzzer.fixture.dbname)
+        smith = sqlsmith.drawn(dsn, seed)
     while sum(fuzzer.result.origins.values()) < count:
-        if mutations is not None and grammar.rng.random() < 0.25:
+        draw = grammar.rng.random()
+        if draw < 0.15 and (made := next(smith, None)) is not None:
+            yield made
+        elif draw < 0.4:
             yield mutations.draw()
         else:
             yield grammar.draw()

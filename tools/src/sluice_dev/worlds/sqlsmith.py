@@ -1,0 +1,46 @@
+"""Statements from sqlsmith, run dry against the live schema; nothing when it is not installed."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+from sluice_dev.worlds.statements import Statement, simple
+
+_FORBIDDEN = re.compile(r"pg_sleep|pg_terminate|pg_reload", re.IGNORECASE)
+
+
+def installed() -> bool:
+    """Return whether sqlsmith is there."""
+    return shutil.which("sqlsmith") is not None
+
+
+def drawn(dsn: str, seed: int) -> Iterator[Statement]:
+    """Yield its statements without end.
+
+    Args:
+        dsn: Of the restricted identity, straight to the server: sqlsmith reads the schema, and sends nothing.
+        seed: Of its random numbers.
+    """
+    while True:
+        command = [
+            "sqlsmith",
+            f"--target={dsn}",
+            f"--seed={seed}",
+            "--max-queries=500",
+            "--dry-run",
+        ]
+        if seed % 4:
+            command.append("--exclude-catalog")
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=120, errors="replace"
+        )
+        texts = [text.strip() for text in done.stdout.split(";")]
+        if not any(texts):
+            return
+        for text in texts:
+            if text and not _FORBIDDEN.search(text):
+                yield simple(text, origin="sqlsmith")
+        seed += 1

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# What `make test-all` does after `make test`: the same on servers of every major version. MAJORS='14 17': on these.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. tools/steps.sh
+
+export SLUICE_EVERY_MAJOR=1
+step "pytest on every major" pytest -q tests/sluice_proxy/test_allowlists.py tests/sluice_proxy/test_catalog_reader.py \
+  tests/sluice_proxy/test_governed.py tests/sluice_proxy/test_probe.py
+for major in ${MAJORS:-14 15 16 17 18}; do
+  shown "corpora on $major" python tests/corpus/run.py --major "$major" --ratchet tests/corpus/ratchet.json
+  shown "fuzz on $major" python -m sluice_dev.worlds --major "$major" --statements "${STATEMENTS:-1000}" --seed 1
+done
+printf '\n'
+printf '%s\n' "${steps_summary[@]}"
+steps_finish "test-all"
