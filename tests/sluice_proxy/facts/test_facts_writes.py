@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
 from sluice_proxy.facts import read_facts
@@ -135,3 +136,49 @@ def test_literals_that_are_written_share_one_plan(open_session: Open) -> None:
         "INSERT INTO users (id, tenant, name) VALUES (1, 1, 'x')",
     ):
         assert read_facts(sql.encode(), context, simple=True)[0].bound == ()
+
+
+@pytest.mark.parametrize(
+    ("sql", "data", "stored"),
+    [
+        ("COPY users (id, name) FROM STDIN", "700\tx\n", [(700, 1)]),
+        (
+            "COPY users (id, tenant, name) FROM STDIN (FORMAT csv)",
+            "700,1,x\n701,1,y\n",
+            [(700, 1), (701, 1)],
+        ),
+        ("COPY users (id, tenant, name) FROM STDIN (FORMAT csv)", "700,1,x\n701,2,y\n", None),
+        (
+            "COPY users (id, tenant, name) FROM STDIN CSV WHERE id < 701",
+            "700,1,x\n701,2,y\n",
+            [(700, 1)],
+        ),
+        (
+            "COPY users (id, tenant, name) FROM STDIN CSV WHERE id < 702 OR id > 9",
+            "700,1,x\n701,2,y\n",
+            None,
+        ),
+    ],
+)
+def test_copied_rows_are_held_against_the_filter(
+    open_session: Open, sql: str, data: str, stored: list[tuple[int, int]] | None
+) -> None:
+    connection = open_session().connection
+    text = open_session().rewritten(sql)
+
+    def run() -> list[Any]:
+        with connection.cursor().copy(text) as copy:
+            copy.write(data)
+        return connection.execute(
+            "SELECT id, tenant FROM users WHERE id >= 700 ORDER BY id"
+        ).fetchall()
+
+    connection.execute("BEGIN")
+    if stored is None:
+        with pytest.raises(
+            psycopg.errors.InvalidTextRepresentation, match="outside the row filter"
+        ):
+            run()
+    else:
+        assert run() == stored
+    connection.execute("ROLLBACK")

@@ -7,6 +7,8 @@ from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import quoted
+from sluice_proxy.facts.newrows import check_sql, failing
+from sluice_proxy.facts.predicates import clause
 from sluice_proxy.facts.projection import projection
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
@@ -114,20 +116,39 @@ def _incoming(a: Analysis, body: Node, source: Source, columns: list[str]) -> No
         "information_schema",
     ):
         raise refused("permission denied for COPY into a catalog")
-    if (
-        source.governed is not None
-        and source.governed.filters
-        and source.governed.filter_columns & set(columns)
-    ):
-        raise refused(
-            f'permission denied for COPY into table "{source.table}"',
-            detail="A policy filters its rows by a column that is copied in, and such rows cannot be checked.",
-            hint="Leave the column that the filter reads out of the column list, or use INSERT.",
-        )
     if "whereClause" in body:
         level = Level(None)
         level.sources.append(Source(source.refname, level, columns=source.columns))
         expression(a, body["whereClause"], level)
+    _check_rows(a, body, source)
+
+
+def _check_rows(a: Analysis, body: Node, source: Source) -> None:
+    """Let COPY itself raise for a row outside of the filter: its WHERE sees each row as it will be stored."""
+    governed = source.governed
+    if governed is None or not governed.filters:
+        return
+    if any(
+        isinstance(part, str) and "select" in part.lower()
+        for parts in governed.filters
+        for part in parts
+    ):
+        raise refused(
+            f'permission denied for COPY into table "{source.table}"',
+            detail="A policy filters its rows by a sub-select, which COPY cannot check.",
+            hint="Use INSERT.",
+        )
+    references = {
+        name: f"{quoted(source.refname)}.{quoted(name)}" for name in governed.filter_columns
+    }
+    witness = references[min(references)] if references else "''"
+    check = check_sql(source, references)
+    text = f"CASE WHEN {check} THEN true WHEN {failing(witness)} THEN true END"
+    if "whereClause" in body:
+        start, end = clause(a, body["whereClause"], "where")
+        a.around(start, end, "CASE WHEN (", f"\n) THEN {text} END")
+    else:
+        a.append(a.span[1], f"\nWHERE {text}")
 
 
 def _outgoing(a: Analysis, body: Node, source: Source, columns: list[str]) -> None:
