@@ -2,12 +2,11 @@
 
 import pytest
 
-from sluice_operator.admission.estate import database_entries
 from sluice_operator.admission.hostnames import absolute, spellings
 
 
 def listens(estate, namespace="shop"):
-    return {e["name"]: e["listen"] for e in database_entries(estate, namespace)}
+    return {e["name"]: e["listen"] for e in estate.entries(namespace)}
 
 
 def names_at(estate, address, namespace="elsewhere"):
@@ -72,7 +71,7 @@ def test_bridge_between_two_servers_never_mixes_databases_of_one_name(estate_of,
         classification("two", "y", ["pg-2"], database={"name": "app"}),
         classification("zz", "z", ["pg-1.x", "pg-2.y"], created="2026-05-01T00:00:00Z"),
     )
-    entries = database_entries(estate, "z")
+    entries = estate.entries("z")
     seen = [(entry["listen"], entry["database"]) for entry in entries]
     assert len(set(seen)) == len(seen)
 
@@ -80,7 +79,7 @@ def test_bridge_between_two_servers_never_mixes_databases_of_one_name(estate_of,
 def test_address_as_host_maps_no_name(estate_of, classification):
     estate = estate_of(classification("ext", "shop", ["10.1.2.3", "::1"]))
     assert estate.aliases("shop") == []
-    assert database_entries(estate, "shop")[0]["upstream"] == ["10.1.2.3", 5432]
+    assert estate.entries("shop")[0]["upstream"] == ["10.1.2.3", 5432]
 
 
 @pytest.mark.parametrize(
@@ -112,4 +111,4 @@ def test_another_cluster_domain_is_followed():
 def test_unsupported_tls_mode_stays_within_the_contract(estate_of, classification):
     tls = {"mode": "verify-full", "caSecretRef": {"name": "ca", "key": "ca.crt"}}
     estate = estate_of(classification("shop", "shop", ["pg"], database={"tls": tls}))
-    assert database_entries(estate, "shop")[0]["tls"] == "prefer"
+    assert estate.entries("shop")[0]["tls"] == "prefer"

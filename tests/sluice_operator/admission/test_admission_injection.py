@@ -326,6 +326,10 @@ REFUSED = {
         set_at("spec.nodeSelector", {"kubernetes.io/os": "windows"}),
         "Windows pod",
     ),
+    "virtual node": (
+        set_at("spec.tolerations", [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}]),
+        "virtual node",
+    ),
     "unknown label": (
         lambda pod: pod["metadata"]["labels"].update({"sluice.dev/tier": "gold"}),
         "the label sluice.dev/tier means nothing",
@@ -352,6 +356,14 @@ def test_pod_that_cannot_be_governed_is_refused_with_the_reason(pod, estate, set
     result = inject(pod, SUPPORT, estate, settings)
     assert isinstance(result, Refusal)
     assert why in result.message
+
+
+def test_more_databases_than_a_variable_can_name_are_refused(
+    pod, estate_of, classification, settings
+):
+    many = [classification(f"d{n}", "shop", ["pg"]) for n in range(900)]
+    result = inject(pod, SUPPORT, estate_of(*many), settings)
+    assert "classify fewer databases" in result.message
 
 
 def test_all_reasons_are_told_at_once(pod, estate, settings):

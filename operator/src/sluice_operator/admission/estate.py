@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
 
 from sluice_crds import DataClassification
 from sluice_operator.admission import names
 from sluice_operator.admission.hostnames import absolute, shortened, spellings
 
 SERVERS_MAX: Final = names.LOOPBACK_LAST - names.LOOPBACK_FIRST + 1
+
+_ANSWERS_MAX: Final = 512
+_Made = TypeVar("_Made")
 
 _TLS_IN_FORCE: Final = ("disable", "prefer")
 
@@ -100,6 +103,15 @@ class Estate:
 
     domain: str
     servers: tuple[Server, ...] = ()
+    _known: dict[Any, Any] = field(default_factory=dict[Any, Any], compare=False, repr=False)
+    """Answers given before: the pods of a namespace ask the same."""
+
+    def _remembered(self, key: tuple[str, ...], make: Callable[[], _Made]) -> _Made:
+        if key not in self._known:
+            if len(self._known) >= _ANSWERS_MAX:
+                self._known.clear()
+            self._known[key] = make()
+        return cast("_Made", self._known[key])
 
     @classmethod
     def of(cls, models: Iterable[DataClassification], *, domain: str = "cluster.local") -> Estate:
@@ -120,6 +132,9 @@ class Estate:
     @property
     def generations(self) -> Mapping[str, int]:
         """``namespace/name`` → generation of each classification, sorted."""
+        return self._remembered(("generations",), self._generations)
+
+    def _generations(self) -> Mapping[str, int]:
         found = {
             full_name(m): m.metadata.generation or 0 for s in self.servers for m in s.databases
         }
@@ -130,7 +145,16 @@ class Estate:
         return f"127.0.0.{names.LOOPBACK_FIRST + index}"
 
     def aliases(self, namespace: str, searches: Iterable[str] = ()) -> list[dict[str, Any]]:
-        """``hostAliases`` for a pod of a namespace, which may shorten names by search domains."""
+        """``hostAliases`` for a pod of a namespace, which may shorten names by search domains.
+
+        The answer is shared: it must not be changed.
+        """
+        domains = tuple(searches)
+        return self._remembered(
+            ("aliases", namespace, *domains), lambda: self._aliases(namespace, domains)
+        )
+
+    def _aliases(self, namespace: str, searches: Iterable[str]) -> list[dict[str, Any]]:
         own = (f"{namespace}.svc.{self.domain}", *searches)
         mapped = {name for server in self.servers for name in server.names}
         out: list[dict[str, Any]] = []
@@ -145,12 +169,23 @@ class Estate:
 
     def admits(self, namespace: str) -> list[str]:
         """Full names of the classifications that admit workloads of a namespace."""
+        return self._remembered(("admits", namespace), lambda: self._admits(namespace))
+
+    def _admits(self, namespace: str) -> list[str]:
         return sorted(
             full_name(model)
             for server in self.servers
             for model in server.databases
             if admits(model, namespace)
         )
+
+    def entries(self, namespace: str) -> list[dict[str, Any]]:
+        """``SLUICE_DATABASES`` for a pod of a namespace, in the order of full names.
+
+        Catalog Secrets are those of admitted databases only: whoever writes a classification must
+        not choose which Secret a foreign namespace's pods mount. The answer is shared.
+        """
+        return self._remembered(("entries", namespace), lambda: _entries(self, namespace))
 
 
 def admits(model: DataClassification, namespace: str) -> bool:
@@ -160,12 +195,7 @@ def admits(model: DataClassification, namespace: str) -> bool:
     )
 
 
-def database_entries(estate: Estate, namespace: str) -> list[dict[str, Any]]:
-    """``SLUICE_DATABASES`` for a pod of a namespace, in the order of full names.
-
-    Catalog Secrets are those of admitted databases only: whoever writes a classification must not
-    choose which Secret a foreign namespace's pods mount.
-    """
+def _entries(estate: Estate, namespace: str) -> list[dict[str, Any]]:
     found: list[tuple[str, dict[str, Any], str | None]] = []
     for index, server in enumerate(estate.servers):
         for model in server.databases:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sluice_operator.admission import names
 from sluice_operator.admission.containers import OPA_ARGUMENTS, our_containers, our_volumes
-from sluice_operator.admission.estate import Estate, database_entries
+from sluice_operator.admission.estate import Estate
 from sluice_operator.admission.identity import compact, identity_annotations, profile_of
 from sluice_operator.admission.model import (
     Injection,
@@ -30,6 +30,8 @@ from sluice_operator.admission.refusals import (
 )
 from sluice_operator.admission.tuning import read_tuning
 
+VARIABLE_BYTES_MAX: Final = 120 * 1024
+"""Linux takes no variable above 128 KiB: the container would not start."""
 _TEMPLATE_DIGITS: Final = 16
 _NO_TRUST: Final = Trust("", {})
 
@@ -76,7 +78,13 @@ def derive(
     tuning = read_tuning(annotations, settings, guaranteed=_guaranteed(rest))
     if isinstance(tuning, Refusal):
         return tuning
-    databases = database_entries(estate, namespace.name)
+    databases = estate.entries(namespace.name)
+    size = len(compact(databases))
+    if size > VARIABLE_BYTES_MAX:
+        return Refusal(
+            f"the classified databases of this cluster take {size} bytes to name, more than the "
+            f"{VARIABLE_BYTES_MAX} that a container's variable may have; classify fewer databases"
+        )
     derived = Part(
         containers=our_containers(settings, tuning, databases),
         volumes=our_volumes(settings, databases),

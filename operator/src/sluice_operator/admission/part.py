@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -71,8 +70,7 @@ def reserved_address(ip: object) -> bool:
 
 def split(pod: Pod) -> tuple[Part, Pod]:
     """Our part, and the pod without it; the argument stays as it is."""
-    rest = copy.deepcopy(pod)
-    spec, metadata = rest.setdefault("spec", {}), rest.setdefault("metadata", {})
+    rest, spec, metadata = _opened(pod)
     part = Part(
         containers=_taken(spec, "initContainers", lambda c: c.get("name") in names.CONTAINERS),
         volumes=_taken(
@@ -80,14 +78,21 @@ def split(pod: Pod) -> tuple[Part, Pod]:
         ),
         aliases=_taken(spec, "hostAliases", lambda a: reserved_address(a.get("ip"))),
     )
-    annotations = section(rest, "metadata", "annotations")
+    annotations = dict(section(metadata, "annotations"))
     for key in names.WRITTEN:
         if key in annotations:
             part.annotations[key] = annotations.pop(key)
     _without_local_volumes(annotations)
-    if "annotations" in metadata and not annotations:
-        del metadata["annotations"]
+    metadata.pop("annotations", None)
+    if annotations:
+        metadata["annotations"] = annotations
     return part, rest
+
+
+def _opened(pod: Pod) -> tuple[Pod, Fields, Fields]:
+    """A pod whose fields may be replaced, its spec and its metadata; what is deeper is shared."""
+    spec, metadata = dict(section(pod, "spec")), dict(section(pod, "metadata"))
+    return {**pod, "metadata": metadata, "spec": spec}, spec, metadata
 
 
 def _taken(spec: Fields, key: str, ours: Callable[[Fields], bool]) -> list[Fields]:
@@ -115,12 +120,11 @@ def _without_local_volumes(annotations: dict[str, str]) -> None:
 
 def joined(rest: Pod, part: Part) -> Pod:
     """The pod with a part put in: our containers in front of the application's init containers."""
-    pod = copy.deepcopy(rest)
-    spec, metadata = pod.setdefault("spec", {}), pod.setdefault("metadata", {})
-    spec["initContainers"] = [*copy.deepcopy(part.containers), *entries(spec, "initContainers")]
-    spec["volumes"] = [*entries(spec, "volumes"), *copy.deepcopy(part.volumes)]
+    pod, spec, metadata = _opened(rest)
+    spec["initContainers"] = [*part.containers, *entries(spec, "initContainers")]
+    spec["volumes"] = [*entries(spec, "volumes"), *part.volumes]
     if part.aliases:
-        spec["hostAliases"] = [*entries(spec, "hostAliases"), *copy.deepcopy(part.aliases)]
+        spec["hostAliases"] = [*entries(spec, "hostAliases"), *part.aliases]
     annotations: dict[str, str] = {**section(metadata, "annotations"), **part.annotations}
     said = annotations.get(names.SAFE_TO_EVICT)
     local = ",".join(names.LOCAL_VOLUMES)
@@ -131,14 +135,14 @@ def joined(rest: Pod, part: Part) -> Pod:
 
 def normal_container(container: Mapping[str, Any]) -> Fields:
     """A container without what the API server adds to every container by itself."""
-    out = copy.deepcopy(dict(container))
+    out = dict(container)
     mounts = [m for m in entries(out, "volumeMounts") if not _api_access(m)]
     out["volumeMounts"] = mounts
     if all(p.get("restartPolicy") == "NotRequired" for p in entries(out, "resizePolicy")):
         out.pop("resizePolicy", None)
     context = section(out, "securityContext")
     if context.get("procMount") == "Default":
-        del context["procMount"]
+        out["securityContext"] = {k: v for k, v in context.items() if k != "procMount"}
     return out
 
 
@@ -151,11 +155,10 @@ def _api_access(mount: Mapping[str, Any]) -> bool:
 
 def normal_volume(volume: Mapping[str, Any]) -> Fields:
     """A volume with its quantities as numbers."""
-    out = copy.deepcopy(dict(volume))
-    local = section(out, "emptyDir")
-    if "sizeLimit" in local:
-        local["sizeLimit"] = str(amount(local["sizeLimit"]))
-    return out
+    local = section(volume, "emptyDir")
+    if "sizeLimit" not in local:
+        return dict(volume)
+    return {**volume, "emptyDir": {**local, "sizeLimit": str(amount(local["sizeLimit"]))}}
 
 
 def differences(found: Part, derived: Part) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -15,7 +14,10 @@ def pointer(path: tuple[str, ...]) -> str:
 
 
 def difference(before: Any, after: Any) -> tuple[Operation, ...]:
-    """Operations that turn ``before`` into ``after``, in the order in which they are applied."""
+    """Operations that turn ``before`` into ``after``, in the order in which they are applied.
+
+    Their values are parts of ``after``, not copies.
+    """
     return tuple(_steps((), before, after))
 
 
@@ -29,7 +31,7 @@ def _steps(path: tuple[str, ...], before: Any, after: Any) -> Iterator[Operation
     elif isinstance(before, list) and isinstance(after, list):
         yield from _list_steps(path, cast("list[Any]", before), cast("list[Any]", after))
     else:
-        yield {"op": "replace", "path": pointer(path), "value": copy.deepcopy(after)}
+        yield {"op": "replace", "path": pointer(path), "value": after}
 
 
 def _object_steps(
@@ -41,7 +43,7 @@ def _object_steps(
     for key, value in after.items():
         place = (*path, key)
         if key not in before:
-            yield {"op": "add", "path": pointer(place), "value": copy.deepcopy(value)}
+            yield {"op": "add", "path": pointer(place), "value": value}
         else:
             yield from _steps(place, before[key], value)
 
@@ -58,10 +60,10 @@ def _list_steps(path: tuple[str, ...], before: list[Any], after: list[Any]) -> I
             yield {
                 "op": "add",
                 "path": pointer((*path, place)),
-                "value": copy.deepcopy(after[index]),
+                "value": after[index],
             }
     else:
-        yield {"op": "replace", "path": pointer(path), "value": copy.deepcopy(after)}
+        yield {"op": "replace", "path": pointer(path), "value": after}
 
 
 def _equal(one: Any, other: Any) -> bool:

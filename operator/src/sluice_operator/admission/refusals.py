@@ -39,6 +39,7 @@ HOST_PATHS: Final = (
 CAPABILITIES: Final = frozenset({"ALL", "SYS_ADMIN", "SYS_MODULE", "SYS_RAWIO"})
 """As good as privileged."""
 
+_VIRTUAL: Final = "virtual-kubelet.io/provider"
 _KNOWN_ANNOTATIONS: Final = frozenset({*names.WRITTEN, *TUNING})
 
 
@@ -116,6 +117,12 @@ def _platform(spec: Mapping[str, Any]) -> Iterator[str]:
     selector = section(spec, "nodeSelector")
     if windows or selector.get("kubernetes.io/os") == "windows":
         yield "it is a Windows pod: the sidecar runs on Linux nodes only; do not label it"
+    tolerated = {str(one.get("key")) for one in entries(spec, "tolerations")}
+    if selector.get("type") == "virtual-kubelet" or _VIRTUAL in tolerated:
+        yield (
+            "it is meant for a virtual node, which runs no native sidecars and keeps no hostAliases; "
+            "run it on a node, or do not label it"
+        )
 
 
 def container_refusals(kind: str, container: Mapping[str, Any]) -> Iterator[str]:
