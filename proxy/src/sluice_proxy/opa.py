@@ -194,7 +194,8 @@ def opa_document(directory: Path, url: str, keys: Mapping[str, str]) -> dict[str
                 "persist": True,
                 "polling": {
                     "min_delay_seconds": 1,
-                    "max_delay_seconds": 2,
+                    # Between attempts while the proxy is away: a pod's start waits for the next one.
+                    "max_delay_seconds": 1,
                     "long_polling_timeout_seconds": LONG_POLL_S,
                 },
                 # One key is named outright. Of several, the signature's ``kid`` picks one; all are trusted.

@@ -112,7 +112,7 @@ async def test_proxy_that_starts_while_the_operator_is_away_goes_on_as_before(
 
 
 async def test_bundles_that_are_not_this_pods_or_not_signed_leave_the_last_good_one(
-    operator, run_pod, signed, restricted, database, making
+    *, operator, run_pod, signed, restricted, database, making
 ):
     operator.publish(signed(3, session=restricted()), 3)
     pod = await run_pod(database)
@@ -192,7 +192,7 @@ async def test_the_three_puts_change_nothing(operator, run_pod, signed, restrict
 
 
 async def test_denials_and_what_is_in_force_arrive_in_the_report(
-    operator, run_pod, signed, restricted, making, database
+    *, operator, run_pod, signed, restricted, making, database
 ):
     reason = {
         "policy": "shop/support",
@@ -218,7 +218,7 @@ async def test_denials_and_what_is_in_force_arrive_in_the_report(
 
 
 async def test_rotated_authority_is_followed_by_what_bundles_say(
-    operator, run_pod, signed, restricted, making, database, another_authority
+    *, operator, run_pod, signed, restricted, making, database, another_authority
 ):
     operator.publish(signed(1, session=restricted()), 1)
     pod = await run_pod(database)
@@ -260,7 +260,7 @@ async def test_service_under_another_authority_is_not_spoken_to(
     ids=["another uid", "another pod"],
 )
 async def test_identity_of_another_pod_is_not_taken(
-    operator, make_pod, signed, database, token, change, reason
+    *, operator, make_pod, signed, database, token, change, reason
 ):
     operator.publish(signed(1), 1)
     pod = make_pod(database)

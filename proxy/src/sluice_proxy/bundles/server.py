@@ -24,6 +24,7 @@ STATUS_BYTES_MAX: Final = 1 << 20
 BUNDLE_NAME: Final = "sluice"
 BUNDLE_PATH: Final = "/v1/bundle"
 STATUS_PATH: Final = "/status"
+_NOT_REACHED: Final = "request failed: "
 
 
 class BundleServer:
@@ -122,7 +123,9 @@ class BundleServer:
                 str(error) for error in cast("list[Any]", status.get("errors") or [])
             )
             message = f"{status.get('message') or status['code']}{': ' if errors else ''}{errors}"
-            self._client.failed(message[:1000])
+            # That it could not reach us says nothing about a bundle; it was started before us, or we were away.
+            if not message.startswith(_NOT_REACHED):
+                self._client.failed(message[:1000])
         elif status.get("active_revision"):
             with contextlib.suppress(ValueError, TypeError):
                 moment = parse_go_time(status["last_successful_activation"])
