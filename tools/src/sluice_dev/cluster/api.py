@@ -183,6 +183,11 @@ class ApiServer:
         self._start("kube-apiserver", [*self.control.apiserver_command(), *self._options])
         self._await_ready()
 
+    def wait(self) -> None:
+        """Return when one of its programs has ended."""
+        while all(process.poll() is None for process in self._running.values()):
+            time.sleep(0.5)
+
     def stop(self) -> None:
         """Stop everything and remove the folder; again is harmless."""
         self._end()

@@ -10,15 +10,15 @@ import tarfile
 from pathlib import Path
 
 
-def single_file_image(target: Path, name: str, program: Path) -> Path:
-    """Write the archive of an image that holds one static program and runs it; return its path."""
+def single_file_image(target: Path, name: str, program: Path, *, user: str = "65535:65535") -> Path:
+    """Write the archive of an image that holds one static program and runs it as ``user``; return its path."""
     layer = _tar({program.name: (program.read_bytes(), 0o755)})
     configuration = {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(
             os.uname().machine, os.uname().machine
         ),
         "os": "linux",
-        "config": {"Entrypoint": [f"/{program.name}"], "User": "65535:65535"},
+        "config": {"Entrypoint": [f"/{program.name}"], "User": user},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
         "history": [{"created_by": f"COPY {program.name} /"}],
     }

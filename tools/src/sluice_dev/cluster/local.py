@@ -9,12 +9,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sluice_dev.cache import cache
 from sluice_dev.cluster import archives, node, programs
 from sluice_dev.cluster.control import Control
+from sluice_dev.cluster.errors import ClusterError
 from sluice_dev.cluster.files import PAUSE_IMAGE, NodeFiles, dns_objects
 from sluice_dev.cluster.node import Network, Node
 from sluice_dev.cluster.processes import Processes
@@ -27,22 +27,10 @@ _ORDER = (
 _SOCKET_PATH_MAX = 107  # sockaddr_un
 
 
-class ClusterError(RuntimeError):
-    """The cluster cannot be what was asked; the message says why and what to do."""
-
-
 def state_folder(name: str) -> Path:
     """Return the folder of a cluster, unless told otherwise."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "sluice" / "clusters" / name
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """Seconds from the command's start."""
-
-    api_s: float
-    node_s: float
 
 
 class LocalCluster:
@@ -70,8 +58,8 @@ class LocalCluster:
         """The administrator's kubeconfig."""
         return self.directory / "admin.kubeconfig"
 
-    def up(self, *, ready_within_s: float = 180) -> Figures:
-        """Bring it up, or what of it does not run; return how long that took.
+    def up(self, *, ready_within_s: float = 180) -> str:
+        """Bring it up, or what of it does not run; return a sentence that says so.
 
         Raises:
             ClusterError: Something is missing, or did not start.
@@ -83,7 +71,12 @@ class LocalCluster:
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         with programs.locked(self.directory / "lock"):
             begun = time.monotonic()
-            return self._up(begun, begun + ready_within_s)
+            ready_s = self._up(begun, begun + ready_within_s)
+        whole_s = time.monotonic() - begun
+        return (
+            f"cluster {self.name} is up: API server ready after {ready_s:.1f} s, node and DNS after {whole_s:.1f} s;"
+            f" kubeconfig: {self.kubeconfig}"
+        )
 
     def down(self) -> bool:
         """End everything that runs and remove the folder; return whether there was anything."""
@@ -111,9 +104,10 @@ class LocalCluster:
         network = Network(self._number)
         found["api"] = self._control(network).not_ready() or "ready"
         if found["api"] == "ready":
-            found["node ready"] = (
-                self.kubectl("get", "node", self.name, "-o", _READY, check=False).stdout or "no"
-            )
+            node_problem = self._node_not_ready()
+            found["node ready"] = node_problem or "yes"
+        parts = all(state == "runs" for name, state in found.items() if name in ("node", *_ORDER))
+        found["ready"] = "yes" if parts and found.get("node ready") == "yes" else "no"
         return found
 
     def load(self, archive: Path) -> None:
@@ -147,7 +141,7 @@ class LocalCluster:
 
     # ---- How it is made ---------------------------------------------------------------------------------
 
-    def _up(self, begun: float, deadline: float) -> Figures:
+    def _up(self, begun: float, deadline: float) -> float:
         network = Network(self._take_number())
         holder = self._node(network).up()
         control, files = self._control(network), self._files(network)
@@ -156,7 +150,9 @@ class LocalCluster:
         inside("etcd", control.etcd_command())
         inside("kube-apiserver", control.apiserver_command())
         files.socket.unlink(missing_ok=True) if self._running.pid("containerd") is None else None
-        inside("containerd", [_found("containerd"), "--config", str(files.containerd)])
+        inside(
+            "containerd", [found("containerd") or "containerd", "--config", str(files.containerd)]
+        )
         self._wait("the API server", deadline, control.not_ready)
         api_s = time.monotonic() - begun
         for name, command in self._rest(control, files).items():
@@ -168,7 +164,7 @@ class LocalCluster:
         self._load_pause()
         self._wait("the node", deadline, self._node_not_ready)
         self._wait("the cluster's DNS", deadline, lambda: self._dns_not_ready(network))
-        return Figures(api_s, time.monotonic() - begun)
+        return api_s
 
     def _starter(self, holder: int) -> Callable[[str, list[str]], bool]:
         def start(name: str, command: list[str]) -> bool:
@@ -335,5 +331,19 @@ def install(packages: Sequence[str]) -> None:
             raise ClusterError(f"{' '.join(step)} failed: {(done.stderr or done.stdout)[-2000:]}")
 
 
-def _found(program: str) -> str:
-    return shutil.which(program, path=node.PATH) or program
+def found(program: str) -> str | None:
+    """Return where a program of the system is, also when only root's PATH leads there."""
+    return shutil.which(program, path=node.PATH)
+
+
+def require_packages(packages: Sequence[str]) -> None:
+    """Install Debian packages as root, or say that they are needed.
+
+    Raises:
+        ClusterError: They are not there now.
+    """
+    if os.geteuid() != 0 or found("apt-get") is None:
+        raise ClusterError(
+            f"these Debian packages are needed: {' '.join(packages)}; install them, or run this as root"
+        )
+    install(packages)
