@@ -41,6 +41,20 @@ def test_what_the_api_server_adds_passes(stored, judge):
     assert judge(stored) == Injection()
 
 
+def test_defaults_of_a_later_kubernetes_pass(stored, judge):
+    """What it fills in after us, in fields that are not there today."""
+    for container in stored["spec"]["initContainers"]:
+        container["checkpointPolicy"] = "Never"
+        container.setdefault("securityContext", {})["userMapping"] = "Default"
+    assert judge(stored) == Injection()
+
+
+def test_pod_that_is_for_once_not_governed_may_keep_its_tuning(pod, judge):
+    pod["metadata"]["labels"]["sluice.dev/inject"] = "false"
+    pod["metadata"]["annotations"]["sluice.dev/log-level"] = "debug"
+    assert judge(pod) == Injection()
+
+
 def test_labelled_pod_without_sidecar_is_refused(pod, judge):
     assert "has no sidecar" in judge(pod).message
 

@@ -130,7 +130,7 @@ def test_any_addition_to_our_containers_is_found(  # noqa: PLR0917
     changed = copy.deepcopy(after)
     changed["spec"]["initContainers"][where] |= change
     assert list(differences(split(changed)[0], derived))
-    assert isinstance(judge_created(changed, Namespace("support"), estate, settings), Refusal)
+    assert isinstance(inject(changed, Namespace("support"), estate, settings), Refusal)
 
 
 @settings(max_examples=300, deadline=None)

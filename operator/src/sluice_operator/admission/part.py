@@ -22,6 +22,53 @@ _ADDRESS: Final = re.compile(r"127\.0\.0\.([0-9]{1,3})")
 _API_ACCESS: Final = "kube-api-access-"
 _TRACES: Final = frozenset({*names.WRITTEN} - {names.CAPTURE})
 
+_CONTAINER_FIELDS: Final = frozenset(
+    [
+        "name",
+        "image",
+        "command",
+        "args",
+        "workingDir",
+        "ports",
+        "envFrom",
+        "env",
+        "resources",
+        "resizePolicy",
+        "restartPolicy",
+        "restartPolicyRules",
+        "volumeMounts",
+        "volumeDevices",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
+        "imagePullPolicy",
+        "securityContext",
+        "stdin",
+        "stdinOnce",
+        "tty",
+    ]
+)
+_CONTEXT_FIELDS: Final = frozenset(
+    [
+        "capabilities",
+        "privileged",
+        "seLinuxOptions",
+        "windowsOptions",
+        "runAsUser",
+        "runAsGroup",
+        "runAsNonRoot",
+        "readOnlyRootFilesystem",
+        "allowPrivilegeEscalation",
+        "procMount",
+        "seccompProfile",
+        "appArmorProfile",
+    ]
+)
+"""Fields of Kubernetes 1.34."""
+
 Fields = dict[str, Any]
 
 
@@ -161,13 +208,20 @@ def normal_volume(volume: Mapping[str, Any]) -> Fields:
     return {**volume, "emptyDir": {**local, "sizeLimit": str(amount(local["sizeLimit"]))}}
 
 
-def differences(found: Part, derived: Part) -> Iterator[str]:
-    """Where a pod's part is not the derived one; names of places, no values."""
+def differences(found: Part, derived: Part, *, later: bool = False) -> Iterator[str]:
+    """Where a pod's part is not the derived one; names of places, no values.
+
+    Args:
+        found: What the pod has.
+        derived: What it must have.
+        later: The API server has filled in its defaults since: fields that Kubernetes did not have
+            when this was written are then its own.
+    """
     if [c.get("name") for c in found.containers] != [c["name"] for c in derived.containers]:
         yield "spec.initContainers"
         return
     for one, other in zip(found.containers, derived.containers, strict=True):
-        yield from _container_differences(normal_container(one), normal_container(other))
+        yield from _container_differences(normal_container(one), other, later=later)
     yield from _named("volume", found.volumes, derived.volumes)
     if found.aliases != derived.aliases:
         yield "spec.hostAliases"
@@ -176,8 +230,11 @@ def differences(found: Part, derived: Part) -> Iterator[str]:
             yield f"annotation {key}"
 
 
-def _container_differences(found: Fields, derived: Fields) -> Iterator[str]:
+def _container_differences(found: Fields, derived: Fields, *, later: bool) -> Iterator[str]:
     called = f"container {derived['name']}"
+    if later:
+        context = _known(section(found, "securityContext"), _CONTEXT_FIELDS)
+        found = {**_known(found, _CONTAINER_FIELDS), "securityContext": context}
     for key in sorted({*found, *derived} - {"resources", "env"}):
         if found.get(key) != derived.get(key):
             yield f"{called}: {key}"
@@ -192,6 +249,10 @@ def _container_differences(found: Fields, derived: Fields) -> Iterator[str]:
         for key, quantity in fields.items():
             if not same_amount(there.get(key), quantity):
                 yield f"{called}: resources.{kind}.{key}"
+
+
+def _known(fields: Fields, names_known: frozenset[str]) -> Fields:
+    return {key: value for key, value in fields.items() if key in names_known}
 
 
 def _named(kind: str, found: list[Fields], derived: list[Fields]) -> Iterator[str]:

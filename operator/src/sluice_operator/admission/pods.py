@@ -32,7 +32,7 @@ def judge_created(
             f"this pod is labelled {names.INJECT} and has no sidecar: the mutating webhook was "
             "passed by; create the pod anew, and look at the webhook configuration sluice"
         )
-    changed = list(differences(found, derivation.derived))
+    changed = list(differences(found, derivation.derived, later=True))
     if not in_front(pod):
         changed.append("order of spec.initContainers")
     if not changed:
@@ -51,11 +51,11 @@ def judge_created(
 
 def _ungoverned(pod: Pod, found: Part) -> Injection | Refusal:
     """A pod that is not governed must not look as if it were."""
-    keys = [key for key in annotations_of(pod) if key.startswith(names.PREFIX)]
-    if found.present or keys:
+    if found.present or names.CAPTURE in annotations_of(pod):
         return Refusal(
             f'this pod has a part of Sluice\'s, but not the label {names.INJECT}: "true"; set the '
-            f"label, or take the {names.RESERVED}* parts and {names.PREFIX}* annotations out"
+            f"label, or take the {names.RESERVED}* containers and volumes and what Sluice wrote "
+            "into the annotations out"
         )
     return Injection()
 
