@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import gzip
+import hashlib
 import io
 import itertools
 import json
@@ -19,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import jwt
 import pytest
 
@@ -37,11 +39,24 @@ CRDS = Path(__file__).parents[3] / "crds" / "manifests"
 _numbers = itertools.count(1)
 
 
+async def until(
+    look: Callable[[], Awaitable[Any]], timeout_s: float, what: str, seen: object = None
+) -> Any:
+    ends = time.monotonic() + timeout_s
+    while time.monotonic() < ends:
+        found = await look()
+        if found is not None:
+            return found
+        await asyncio.sleep(0.03)
+    raise AssertionError(f"not in {timeout_s} s: {what} {seen or ''}")
+
+
 class Replica:
     """One controller process."""
 
     def __init__(self, api: ApiServer, opa: Path, namespace: str, folder: Path, more: dict) -> None:
         self.name = f"controller-{next(_numbers)}"
+        self.namespace = namespace
         self.port = children.free_port()
         self.log = folder / f"{self.name}.log"
         environment = {
@@ -79,6 +94,14 @@ class Replica:
                 self.kill()
                 raise
 
+    async def ready(self) -> bool | None:
+        url = f"http://127.0.0.1:{self.port}/readyz"
+        try:
+            async with aiohttp.ClientSession() as session, session.get(url) as answer:
+                return answer.status == 200 or None
+        except aiohttp.ClientError:
+            return None
+
     def lines(self) -> list[dict[str, Any]]:
         text = self.log.read_text()
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
@@ -87,13 +110,15 @@ class Replica:
 class Cluster:
     """What a test does to the API server, and reads from it."""
 
-    def __init__(self, kube: Kube, api: ApiServer, namespace: str) -> None:
+    def __init__(self, kube: Kube, api: ApiServer, namespace: str, home: str) -> None:
         self.kube = kube
         self.api = api
         self.namespace = namespace
         """Of the release."""
-        self.home = f"shop-{namespace}"
+        self.home = home
         """Of the resources and pods of this test."""
+
+    until = staticmethod(until)
 
     async def make_namespace(self, name: str, labels: dict[str, str] | None = None) -> None:
         body = {
@@ -178,9 +203,15 @@ class Cluster:
             "DELETE", path, body={"kind": "DeleteOptions", "gracePeriodSeconds": 0}
         )
 
-    async def bundle(self, profile: Profile) -> Bundle | None:
-        import hashlib
+    async def clean(self) -> None:
+        for plural in PLURALS.values():
+            for item in (await self.kube.get(path_of(API, plural, self.home)))["items"]:
+                await self.kube.delete(path_of(API, plural, self.home, item["metadata"]["name"]))
+        for item in (await self.kube.get(path_of("v1", "pods", self.home)))["items"]:
+            with contextlib.suppress(ApiError):
+                await self.delete_pod(item["metadata"]["name"])
 
+    async def bundle(self, profile: Profile) -> Bundle | None:
         name = f"sluice-bundle-{hashlib.sha256(profile.id.encode()).hexdigest()[:24]}"
         item = await self.kube.find(path_of("v1", "configmaps", self.namespace, name))
         return None if item is None else Bundle(item)
@@ -281,18 +312,6 @@ class Bundle:
         return kid
 
 
-async def until(
-    look: Callable[[], Awaitable[Any]], timeout_s: float, what: str, seen: object = None
-) -> Any:
-    ends = time.monotonic() + timeout_s
-    while time.monotonic() < ends:
-        found = await look()
-        if found is not None:
-            return found
-        await asyncio.sleep(0.03)
-    raise AssertionError(f"not in {timeout_s} s: {what} {seen or ''}")
-
-
 @pytest.fixture(scope="session")
 def kubernetes(api_server: ApiServer) -> ApiServer:
     for manifest in sorted(CRDS.glob("*.yaml")):
@@ -303,22 +322,36 @@ def kubernetes(api_server: ApiServer) -> ApiServer:
     return api_server
 
 
+@pytest.fixture(scope="module")
+def controller(
+    kubernetes: ApiServer, opa: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Replica]:
+    """One controller for a whole module. A test that starts its own (``start``) belongs into another module."""
+    namespace = f"sluice-{next(_numbers)}-{os.getpid()}"
+    kubernetes.kubectl("create", "namespace", namespace)
+    replica = Replica(kubernetes, opa, namespace, tmp_path_factory.mktemp("controller"), {})
+    try:
+        yield replica
+        replica.stop()
+    finally:
+        if replica.process.poll() is None:
+            replica.kill()
+
+
 @pytest.fixture
-async def cluster(kubernetes: ApiServer) -> AsyncIterator[Cluster]:
+async def cluster(kubernetes: ApiServer, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
+    shared: Replica | None = None
+    if "start" not in request.fixturenames:
+        shared = request.getfixturevalue("controller")
     async with Kube.connect(str(kubernetes.kubeconfig)) as kube:
-        made = Cluster(kube, kubernetes, f"sluice-{next(_numbers)}-{os.getpid()}")
-        await made.make_namespace(made.namespace)
+        number = f"{next(_numbers)}-{os.getpid()}"
+        namespace = shared.namespace if shared else f"sluice-{number}"
+        made = Cluster(kube, kubernetes, namespace, f"shop-{number}")
+        if not shared:
+            await made.make_namespace(made.namespace)
         await made.make_namespace(made.home)
         yield made
-        for plural in PLURALS.values():
-            page = await kube.get(path_of(API, plural))
-            for item in page["items"]:
-                if made.home in item["metadata"]["namespace"]:
-                    metadata = item["metadata"]
-                    await kube.delete(path_of(API, plural, metadata["namespace"], metadata["name"]))
-        for item in (await kube.get(path_of("v1", "pods", made.home)))["items"]:
-            with contextlib.suppress(ApiError):
-                await made.delete_pod(item["metadata"]["name"])
+        await made.clean()
 
 
 @pytest.fixture
@@ -339,9 +372,3 @@ def start(cluster: Cluster, opa: Path, tmp_path: Path) -> Iterator[Callable[...,
         for replica in running:
             if replica.process.poll() is None:
                 replica.kill()
-
-
-@pytest.fixture
-def controller(start: Callable[..., Replica]) -> Replica:
-    """One controller."""
-    return start()

@@ -99,7 +99,7 @@ class TrustKeeper:
         return self.trust
 
     async def introduce(self, trust: Trust) -> None:
-        """At the very first start: no bundle carries anything yet, and no pod is injected before it knows whom to trust.
+        """At the very first start: no bundle is there to carry it, and no pod is injected before.
 
         Raises:
             KubeError: The API server is away.

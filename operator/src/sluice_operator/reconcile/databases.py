@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sluice_operator.reconcile.candidates import Candidate, Version, sentence, stand_in
 from sluice_operator.reconcile.model import LastValid, Verdict
@@ -130,6 +130,12 @@ def judge_classifications(
             denied[raw.full_name] = f"the {raw.reference} is not valid."
             others += _present(stand_in(raw.namespace, raw.name, raw))
     judged = _settle(choices, others)
+    for resource in others:
+        database = judged[resource.full_name]
+        if not database.classes:
+            # Nothing is known of what is in it: no class is unknown there.
+            unsound = (resource.problem((), "is not there"),)
+            judged[resource.full_name] = replace(database, problems=unsound)
     result = Databases(judged, denied, {}, {}, frozenset(tombs))
     for choice in choices:
         _conclude(choice, result)

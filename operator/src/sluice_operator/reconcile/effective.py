@@ -97,8 +97,10 @@ def _compiled(
 ) -> tuple[Policy | None, list[Problem], tuple[str, ...]]:
     policy, problems = PolicyCompiler(resource, databases.judged).compile()
     errors = [problem for problem in problems if problem.severity == "error"]
-    remarks = tuple(p.message for p in problems if p.severity == "warning")
-    return policy, errors, remarks
+    remarks = [p.message for p in problems if p.severity == "warning"]
+    selected = policy.databases if policy is not None else ()
+    remarks += [f"{name} is denied to everybody" for name in selected if name in databases.denied]
+    return policy, errors, tuple(remarks)
 
 
 def _judge_policy(one: Candidate, databases: Databases) -> _Chosen:

@@ -1,0 +1,136 @@
+"""Keys and certificates at run time, with lives of seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import time
+from base64 import b64encode
+
+from cryptography import x509
+
+from sluice_operator.kube.client import path_of
+
+
+async def test_signing_key_rotates_and_is_known_before(cluster, start):
+    start(SLUICE_SIGNING_KEY_SECONDS="5")
+    await cluster.apply(cluster.classification(), cluster.policy())
+    profile = await cluster.pod("web-1")
+    first = await cluster.bundle_with(profile, lambda b: b.policies() == ["app"])
+    known = json.loads((await cluster.trust())["keys.json"])
+    old = first.signed_by(known)
+    (upcoming,) = set(known) - {old}
+
+    async def rotated() -> dict | None:
+        bundle = await cluster.bundle(profile)
+        keys = bundle.manifest["metadata"]["trust"]["keys"]
+        return bundle if old not in keys else None
+
+    second = await cluster.until(rotated, 15, "another key")
+    # The sidecar of a pod that knows the first two keys verifies it.
+    assert second.signed_by(known) == upcoming
+    assert second.sequence > first.sequence
+    assert second.revision == first.revision
+
+    async def told() -> bool | None:
+        keys = json.loads((await cluster.trust())["keys.json"])
+        return True if set(keys) == set(second.manifest["metadata"]["trust"]["keys"]) else None
+
+    await cluster.until(told, 10, "sluice-trust to follow")
+
+
+async def test_authority_rotates_with_overlap(cluster, start):
+    """A client that follows what bundles say it may trust is never without a valid certificate."""
+    webhooks = [
+        {
+            "name": f"{name}.sluice.dev",
+            "clientConfig": {
+                "service": {"name": "sluice-admission", "namespace": cluster.namespace}
+            },
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "objectSelector": {"matchLabels": {"nobody": "has-this"}},
+            "rules": [
+                {
+                    "apiGroups": [""],
+                    "apiVersions": ["v1"],
+                    "operations": ["CREATE"],
+                    "resources": ["pods"],
+                }
+            ],
+        }
+        for name in ("pods", "resources")
+    ]
+    body = {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "sluice"},
+        "webhooks": webhooks,
+    }
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+    await cluster.kube.create(path, body)
+    try:
+        await _rotates(cluster, start, path)
+    finally:
+        await cluster.kube.delete(f"{path}/sluice")
+
+
+async def _rotates(cluster, start, webhooks: str) -> None:
+    start(SLUICE_CERTIFICATE_SECONDS="4", SLUICE_CA_SECONDS="20")
+    await cluster.apply(cluster.classification(), cluster.policy())
+    profile = await cluster.pod("web-1")
+    await cluster.bundle_with(profile, lambda b: b.policies() == ["app"])
+    authorities: list[str] = []
+    leaves: set[int] = set()
+    most = 0
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends and (len(authorities) < 2 or len(leaves) < 5):
+        bundle = await cluster.bundle(profile)
+        trusted = bundle.manifest["metadata"]["trust"]["ca_pem"]
+        chain = (await cluster.secret("sluice-bundles-tls"))["tls.crt"]
+        leaf = x509.load_pem_x509_certificate(chain)
+        cas = x509.load_pem_x509_certificates(trusted.encode())
+        issuer = next((ca for ca in cas if ca.subject == leaf.issuer), None)
+        assert issuer is not None, "signed by an authority that bundles do not name"
+        leaf.verify_directly_issued_by(issuer)
+        if str(issuer.serial_number) not in authorities:
+            authorities.append(str(issuer.serial_number))
+        leaves.add(leaf.serial_number)
+        most = max(most, len(cas))
+        await asyncio.sleep(0.2)
+    assert len(authorities) >= 2, "no rotation"
+    assert most == 2
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    host = f"sluice-bundles.{cluster.namespace}.svc"
+    assert host in names.get_values_for_type(x509.DNSName)
+    context = ssl.create_default_context(cadata=trusted)
+    assert context.cert_store_stats()["x509_ca"] == len(cas)
+    configuration = await cluster.kube.get(f"{webhooks}/sluice")
+    assert all(one["clientConfig"].get("caBundle") for one in configuration["webhooks"])
+    assert all(one["clientConfig"]["service"] for one in configuration["webhooks"])
+
+
+async def test_certificates_of_others_are_only_read(cluster, start):
+    replica = start(SLUICE_CERTIFICATES="cert-manager")
+    await cluster.apply(cluster.classification(), cluster.policy())
+    profile = await cluster.pod("web-1")
+
+    async def waiting() -> bool | None:
+        return any("cert-manager" in one.get("error", "") for one in replica.lines()) or None
+
+    await cluster.until(waiting, 15, "the log to say what is missing")
+    data = {"tls.crt": b"leaf", "tls.key": b"key", "ca.crt": b"authority"}
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": "sluice-bundles-tls"},
+        "data": {name: b64encode(value).decode() for name, value in data.items()},
+    }
+    await cluster.kube.create(path_of("v1", "secrets", cluster.namespace), body)
+    bundle = await cluster.bundle_with(profile, lambda b: b.policies() == ["app"])
+    assert bundle.manifest["metadata"]["trust"]["ca_pem"] == "authority"
+    assert (await cluster.trust())["ca.pem"] == "authority"
+    path = path_of("v1", "secrets", cluster.namespace, "sluice-ca")
+    assert await cluster.kube.find(path) is None
