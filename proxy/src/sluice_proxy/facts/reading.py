@@ -15,6 +15,7 @@ from sluice_proxy.facts.guards import settle
 from sluice_proxy.facts.lexer import Tokens
 from sluice_proxy.facts.model import SessionEffects, StatementFacts, TableUse
 from sluice_proxy.facts.naming import resolve
+from sluice_proxy.facts.nodes import STATEMENTS
 from sluice_proxy.facts.parameters import Parameters
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.select import query
@@ -178,7 +179,7 @@ def _dispatch(a: Analysis, statement: RawStatement) -> SessionEffects | None:
     handler = utility.HANDLERS.get(kind)
     if handler is None or (not a.enforcing and kind in _ANY_DDL):
         if a.enforcing:
-            raise temporary.ddl_refused(_spelled(kind))
+            raise _denied(kind)
         _other(a, kind, body)
         return None
     a.exact = True
@@ -186,6 +187,15 @@ def _dispatch(a: Analysis, statement: RawStatement) -> SessionEffects | None:
 
 
 _ANY_DDL = frozenset({"DropStmt", "AlterTableStmt", "RenameStmt", "IndexStmt", "CreateStmt"})
+
+
+def _denied(kind: str) -> Exception:
+    treatment = STATEMENTS.get(kind)
+    return refused(
+        f"permission denied for {_spelled(kind)}",
+        detail=treatment.why if treatment else "Sluice does not know this statement.",
+        hint="Use another database role, or ask the database's owner.",
+    )
 
 
 def _spelled(kind: str) -> str:
