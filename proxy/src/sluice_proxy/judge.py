@@ -6,7 +6,6 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 import structlog
@@ -37,14 +36,6 @@ class StageObserver(Protocol):
         ...
 
 
-class DenialObserver(Protocol):
-    """Is told what is denied."""
-
-    def add_reasons(self, database: str, reasons: Iterable[Mapping[str, Any]], text: str) -> None:
-        """Take one denial: the database, the policy's reasons (none: no policy was asked), what the client is told."""
-        ...
-
-
 class Judge:
     """Makes plans. The same question asked by several sessions at once is judged once."""
 
@@ -55,13 +46,11 @@ class Judge:
         databases: Databases,
         contexts: Contexts,
         observer: StageObserver,
-        denials: DenialObserver | None = None,
     ) -> None:
         self._decider = decider
         self._databases = databases
         self._contexts = contexts
         self._observer = observer
-        self._denials = denials
         self._judging: dict[tuple[Any, ...], asyncio.Task[_native.Plan]] = {}
         self.errors = 0
         """Statements that were refused because judging them raised."""
@@ -120,8 +109,6 @@ class Judge:
             if unavailable:
                 raise
             plan = deny_plan(request.text, error.report, context)
-            if self._denials is not None:
-                self._denials.add_reasons(context.database, (), error.report.message)
         except Exception as error:  # noqa: BLE001  DESIGN §8: that statement is refused, the session goes on.
             # The text may stand in the exception's own message, so only its type and place are told.
             self.errors += 1
@@ -162,7 +149,6 @@ class Judge:
         began = time.perf_counter()
         decisions = await self._decide(facts, context)
         self._observer.stage("decision", time.perf_counter() - began)
-        self._count_denials(decisions, context)
         began = time.perf_counter()
         if len(request.text) >= THREAD_BYTES_MIN:
             plan = await asyncio.to_thread(make_plan, request.text, facts, decisions, context)
@@ -170,17 +156,6 @@ class Judge:
             plan = make_plan(request.text, facts, decisions, context)
         self._observer.stage("plan", time.perf_counter() - began)
         return plan
-
-    def _count_denials(
-        self, decisions: Sequence[StatementDecision], context: SessionContext
-    ) -> None:
-        if self._denials is None or context.decision.observe:
-            return
-        for decision in decisions:
-            if not decision.allow:
-                self._denials.add_reasons(
-                    context.database, decision.reasons, "no policy allows the statement"
-                )
 
     async def _check_catalog(self, numbered: NumberedContext) -> None:
         problem = self._databases.catalog_problem(numbered.database)

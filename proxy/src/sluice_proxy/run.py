@@ -17,11 +17,11 @@ from sluice_proxy.contexts import Contexts
 from sluice_proxy.databases import Databases
 from sluice_proxy.decide import Decider, UnixOpaClient, active_policy
 from sluice_proxy.health import HealthServer
-from sluice_proxy.judge import DenialObserver, Judge
+from sluice_proxy.judge import Judge
 from sluice_proxy.metrics import Metrics
 from sluice_proxy.opa import OpaConfig, OpaError, OpaProcess, check_version, socket_path
 from sluice_proxy.opa_outside import OutsideOpa
-from sluice_proxy.sessions import Sessions
+from sluice_proxy.sessions import DenialObserver, Sessions
 from sluice_proxy.settings import SidecarSettings
 
 log = structlog.get_logger(__name__)
@@ -100,6 +100,11 @@ class Sidecar:
     def in_force(self) -> Bundle | None:
         """What the data plane works under, every session of it; None before the first."""
         return None if self._brain is None else self._brain.in_force()
+
+    @property
+    def incarnation(self) -> str | None:
+        """Name of this run in the audit spool; None before it is open."""
+        return None if self._plane is None else self._plane.spool_status().incarnation
 
     @property
     def opa_pid(self) -> int | None:
@@ -246,7 +251,6 @@ class Sidecar:
             databases=self._databases,
             contexts=contexts,
             observer=self.metrics,
-            denials=self._denials,
         )
         self._brain = Brain(
             plane,

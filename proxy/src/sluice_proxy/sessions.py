@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -19,7 +19,6 @@ from sluice_proxy.databases import Database, Databases
 from sluice_proxy.decide import Decider, Workload
 from sluice_proxy.decisions import Level, SessionContext, SessionDecision, TemporaryRelation
 from sluice_proxy.governed import problems
-from sluice_proxy.judge import DenialObserver
 from sluice_proxy.probe import PROBE_SQL, SessionProbe, parse_probe
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 from sluice_proxy.scrubbing import KEEP_PRIMARY
@@ -31,6 +30,14 @@ UNPROBED_PATH: Final = ("pg_catalog", "public")
 _NOTHING: Final[Mapping[str, TemporaryRelation]] = {}
 CLOSE_AFTER_S: Final = 30.0
 """What a statement that runs may still take when its session must end (DESIGN §5)."""
+
+
+class DenialObserver(Protocol):
+    """Is told of sessions that are refused; what is denied inside of sessions is in the audit."""
+
+    def add_reasons(self, database: str, reasons: Iterable[Mapping[str, Any]], text: str) -> None:
+        """Take one: the database, the policy's reasons, what the client is told."""
+        ...
 
 
 @dataclass(slots=True)

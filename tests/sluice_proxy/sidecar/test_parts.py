@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ from sluice_proxy import brain
 from sluice_proxy.catalog.reader import CatalogError, CatalogReader
 from sluice_proxy.opa import opa_arguments
 from sluice_proxy.sidecar import names
+from sluice_proxy.sidecar.audit import AuditFollower
 from sluice_proxy.sidecar.catalogs import CatalogSecret
 from sluice_proxy.sidecar.denials import REPORTED_MAX, Denials
 from sluice_proxy.sidecar.environment import Environment, SettingError
@@ -232,15 +234,18 @@ def test_wrong_environment_is_a_usage_error(pod):
     assert "SLUICE_DATABASES" in pod.layout.termination.read_text()
 
 
-async def test_run_ends_orderly_by_sigterm(pod, operator, signed):
+async def test_run_prints_audit_and_ends_orderly_by_sigterm(
+    pod, operator, signed, making, database_dsn
+):
+    pod.variables["SLUICE_AUDIT_LOG"] = "stdout"
     assert run_prepare(pod).returncode == 0
-    operator.publish(signed(1), 1)
+    operator.publish(signed(1, session=making.session(level="guarded")), 1)
     pod.start_opa()
     process = await asyncio.create_subprocess_exec(
         *sidecar_command(pod, "run"),
         env={"PATH": os.environ["PATH"], **pod.variables},
         stderr=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(30):
@@ -250,8 +255,10 @@ async def test_run_ends_orderly_by_sigterm(pod, operator, signed):
             url = f"http://127.0.0.1:{pod.health_port}/metrics"
             async with http.get(url) as answer:
                 assert "sluice_ready 1.0" in await answer.text()
+        async with await pod.connect(database_dsn) as client:
+            await client.execute("SELECT 'a secret literal'")
         process.send_signal(signal.SIGTERM)
-        _, errors = await asyncio.wait_for(process.communicate(), 20)
+        output, errors = await asyncio.wait_for(process.communicate(), 20)
     finally:
         if process.returncode is None:
             process.kill()
@@ -260,6 +267,10 @@ async def test_run_ends_orderly_by_sigterm(pod, operator, signed):
     lines = [json.loads(line) for line in errors.splitlines()]
     assert lines[-1]["event"] == "stopped"
     assert not [line for line in lines if line["level"] == "error"]
+    records = [json.loads(line) for line in output.splitlines()]
+    assert [record["kind"] for record in records] == ["open", "session", "begin", "end", "close"]
+    assert all(record["audit"] is True for record in records)
+    assert b"secret literal" not in output
 
 
 def test_process_is_not_dumpable():
@@ -271,6 +282,28 @@ def test_process_is_not_dumpable():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "0"]
+
+
+def test_segments_that_were_printed_make_room(tmp_path: Path):
+    incarnation, line = "a" * 32, b"0" * 64 + b' {"v":1,"kind":"end"}' + b"\n"
+    segments = [tmp_path / f"{incarnation}-{number:016}.jsonl" for number in (1, 11, 21)]
+    for segment in segments:
+        segment.write_bytes(line * 10)
+    (tmp_path / f"{'b' * 32}-{1:016}.jsonl").write_bytes(line)
+    stream = io.BytesIO()
+    follower = AuditFollower(
+        tmp_path, lambda: incarnation, Denials(), stream=stream, spool_bytes_max=len(line) * 44
+    )
+    while follower.read():
+        pass
+    with segments[2].open("ab") as file:
+        file.write(line[:30])
+        file.flush()
+        follower.read()
+        file.write(line[30:])
+    follower.finish()
+    assert stream.getvalue().count(b'{"audit":true,"v":1,"kind":"end"}\n') == 31
+    assert [segment.exists() for segment in segments] == [False, True, True]
 
 
 # The catalog Secret

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -28,4 +28,5 @@ def registry_of(measure: Callable[[], Iterable[Measurement]]) -> CollectorRegist
     """Return a registry that measures at the moment of asking."""
     registry = CollectorRegistry()
     registry.register(_Live(measure))
+    ProcessCollector(registry=registry)
     return registry

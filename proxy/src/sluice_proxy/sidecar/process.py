@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import random
 import signal
-from typing import Final
+import sys
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import structlog
 
@@ -16,6 +18,7 @@ from sluice_proxy.health import HealthServer
 from sluice_proxy.metrics import Metrics
 from sluice_proxy.run import ListenError, Sidecar
 from sluice_proxy.settings import Listener, SidecarSettings
+from sluice_proxy.sidecar.audit import AuditFollower
 from sluice_proxy.sidecar.catalogs import CatalogSecret
 from sluice_proxy.sidecar.denials import Denials
 from sluice_proxy.sidecar.environment import DatabaseEntry, Environment, Layout
@@ -61,6 +64,9 @@ class PodSidecar:
         self._databases = Databases()
         self._denials = Denials()
         self._waiting_for = "the operator has not been asked yet"
+        self._tasks: list[asyncio.Task[None]] = []
+        self._reporter: StatusReporter | None = None
+        self._audit: AuditFollower | None = None
         self.sidecar: Sidecar | None = None
         """The running parts, once the identity is known."""
 
@@ -72,46 +78,59 @@ class PodSidecar:
         """
         work = asyncio.create_task(self._serve(), name="serve")
         waiting = asyncio.create_task(ended.wait(), name="signal")
-        reporter: asyncio.Task[None] | None = None
         try:
             await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
             if work.done():
-                reporter = await work
+                await work
                 await waiting
             return 0
         finally:
-            await self._stop(work, waiting, reporter)
+            await self._stop(work, waiting)
 
-    async def _serve(self) -> asyncio.Task[None]:
-        """Start everything; return the task that reports from then on."""
+    async def _serve(self) -> None:
+        """Start everything."""
         identity = await self._wait_for_identity()
         sidecar = self._make(identity)
         self.sidecar = sidecar
         sidecar.bundles.on_offered(self._remote.follow_trust)
-        reporter = StatusReporter(self._remote, identity.profile, sidecar, self._denials)
+        self._reporter = StatusReporter(self._remote, identity.profile, sidecar, self._denials)
+        self._audit = AuditFollower(
+            self._layout.spool,
+            lambda: sidecar.incarnation,
+            self._denials,
+            stream=sys.stdout.buffer if self._environment.audit_to_stdout else None,
+            spool_bytes_max=self._environment.spool_bytes_max,
+        )
         # While it starts as well: the operator sees what is missing.
-        task = asyncio.create_task(reporter.run(), name="status")
-        try:
-            await sidecar.start()
-        except BaseException:
-            task.cancel()
-            raise
+        self._begin("status", self._reporter.run())
+        self._begin("audit", self._audit.run())
+        await sidecar.start()
         log.info("ready", **{keys.PROFILE: identity.profile})
-        return task
 
-    async def _stop(self, *tasks: asyncio.Task[object] | None) -> None:
-        begun = [task for task in tasks if task is not None]
-        for task in begun:
+    def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))
+
+    async def _stop(self, *tasks: asyncio.Task[Any]) -> None:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*begun, return_exceptions=True)
-        sidecar = self.sidecar
-        if sidecar is not None:
-            await sidecar.stop()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(FLUSH_S):
-                    profile = sidecar.bundles.profile
-                    await StatusReporter(self._remote, profile, sidecar, self._denials).flush()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.sidecar is not None:
+            await self.sidecar.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await self._flush()
         await self._remote.close()
+
+    async def _flush(self) -> None:
+        """Tell what the last statements left."""
+        if self._audit is not None:
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._audit.finish)
+        if self._reporter is not None:
+            await self._reporter.flush()
 
     async def _wait_for_identity(self) -> Identity:
         """Return who we are, as soon as the operator says so, or as it said before."""
