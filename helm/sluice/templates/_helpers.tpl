@@ -139,8 +139,10 @@ spec:
               valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
             - name: SLUICE_POD_NAME
               valueFrom: {fieldRef: {fieldPath: metadata.name}}
+            {{- if ne .component "admission" }}
             - name: SLUICE_POD_UID
               valueFrom: {fieldRef: {fieldPath: metadata.uid}}
+            {{- end }}
             - name: SLUICE_LOG_LEVEL
               value: {{ $root.Values.logLevel }}
             - name: SLUICE_CLUSTER_DOMAIN

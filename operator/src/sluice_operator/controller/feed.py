@@ -229,5 +229,8 @@ def _run_kopf(tell: Callable[[str | None, Object], None], stop: threading.Event)
             standalone=True,
             clusterwide=True,
             stop_flag=stop,
+            # Only peering uses it, which is off; without one kopf asks for the account's name, and a
+            # container's number need not have one.
+            identity="sluice-controller",  # pyright: ignore[reportArgumentType] - a NewType of str, not exported.
         )
     )
