@@ -2,9 +2,11 @@
 
 import base64
 import copy
+import http.client
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -554,6 +556,25 @@ def test_process_may_read_what_it_must_and_nothing_else(api):
     assert not may("list", "secrets", "-A")
     assert not may("create", "configmaps", "-n", SYSTEM)
     assert not may("get", "pods", "-A")
+
+
+def posted(admission: Admission, path: str, body: bytes) -> int:
+    context = ssl.create_default_context(cadata=admission.authority.pem.decode())
+    connection = http.client.HTTPSConnection("127.0.0.1", admission.port, context=context)
+    try:
+        connection.request("POST", path, body)
+        return connection.getresponse().status
+    except (ConnectionError, ssl.SSLError):
+        return 413  # It hung up before it had read all of it.
+    finally:
+        connection.close()
+
+
+def test_what_no_api_server_sends_is_turned_away(admission):
+    assert posted(admission, "/mutate/pods", b"{}") == 400
+    assert posted(admission, "/mutate/pods", b"[" * 100_000) == 400
+    assert posted(admission, "/validate/resources", b" " * (9 << 20)) == 413
+    assert posted(admission, "/elsewhere", b"{}") == 404
 
 
 def test_metrics_count_reviews_and_their_time(api, admission):
