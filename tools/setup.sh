@@ -127,3 +127,10 @@ if [ "$what" != core ] && ! cmp -s tests/corpus/package-lock.json tests/corpus/n
 fi
 
 if [ -n "$opa_job" ]; then wait "$opa_job" || exit 1; fi
+
+# ---- An API server and Helm, for the operator's and the chart's tests ------------------------------------------
+if [ "$what" != core ]; then
+  # It says what it builds; nothing when both are there.
+  .venv/bin/python -c 'from sluice_dev.cluster.programs import HELM, LOCALKUBE, ensure; ensure(LOCALKUBE); ensure(HELM)' ||
+    fail "the cluster's programs could not be built"
+fi
