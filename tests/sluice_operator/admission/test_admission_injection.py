@@ -363,7 +363,7 @@ def test_more_databases_than_a_variable_can_name_are_refused(
 ):
     many = [classification(f"d{n}", "shop", ["pg"]) for n in range(900)]
     result = inject(pod, SUPPORT, estate_of(*many), settings)
-    assert "classify fewer databases" in result.message
+    assert "classify fewer" in result.message
 
 
 def test_all_reasons_are_told_at_once(pod, estate, settings):

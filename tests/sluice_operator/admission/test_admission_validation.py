@@ -187,6 +187,31 @@ def test_hosts_of_two_servers_with_one_database_name_are_refused(classification)
     assert "could not be told apart" in verdict.errors[0]
 
 
+def test_classification_that_would_leave_no_pod_governable_is_refused(classification):
+    """Whoever may write classifications in one namespace must not stop the pods of all others."""
+    many = [classification(f"d{n}", "shop", [f"pg-{n}"]) for n in range(223)]
+    one_more = classification("last", "shop", ["pg-last"])
+    verdict = judge_resource(one_more, None, SHOP, known(*many))
+    assert "more than the 223" in verdict.errors[0]
+    same_server = classification("last", "shop", ["pg-0"])
+    assert judge_resource(same_server, None, SHOP, known(*many)).errors == ()
+
+
+def test_hosts_that_would_not_fit_into_a_pod_are_refused(classification):
+    many = [
+        classification(f"d{n}", "shop", [f"{'x' * 60}-{n}-{host}" for host in range(64)])
+        for n in range(20)
+    ]
+    verdict = judge_resource(many[0], None, SHOP, known(*many[1:]))
+    assert "that a pod may have" in verdict.errors[0]
+
+
+def test_api_server_is_no_database(classification):
+    value = classification("k", "default", ["kubernetes"])
+    verdict = judge_resource(value, None, Namespace("default"), [])
+    assert "is the API server" in verdict.errors[0]
+
+
 def test_change_of_status_or_metadata_is_never_judged(shop):
     broken = with_spec(shop, unreviewedColumns="perhaps")
     touched = copy.deepcopy(broken)

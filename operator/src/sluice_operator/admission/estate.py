@@ -9,9 +9,14 @@ from typing import Any, Final, TypeVar, cast
 from sluice_crds import DataClassification
 from sluice_operator.admission import names
 from sluice_operator.admission.hostnames import absolute, shortened, spellings
+from sluice_operator.admission.identity import compact
 
 SERVERS_MAX: Final = names.LOOPBACK_LAST - names.LOOPBACK_FIRST + 1
 
+VARIABLE_BYTES_MAX: Final = 120 * 1024
+"""Linux takes no variable above 128 KiB: the container would not start."""
+ALIASES_BYTES_MAX: Final = 256 * 1024
+"""etcd takes objects of 1.5 MiB, and a pod has more to say."""
 _ANSWERS_MAX: Final = 512
 _Made = TypeVar("_Made")
 
@@ -139,6 +144,31 @@ class Estate:
             full_name(m): m.metadata.generation or 0 for s in self.servers for m in s.databases
         }
         return dict(sorted(found.items()))
+
+    def overflow(self) -> str | None:
+        """Why a pod cannot hold all of it; None when it can."""
+        return self._remembered(("overflow",), self._overflow)
+
+    def _overflow(self) -> str | None:
+        if len(self.servers) > SERVERS_MAX:
+            return (
+                f"there are {len(self.servers)} classified database servers, more than the "
+                f"{SERVERS_MAX} that a pod has addresses for"
+            )
+        # Of a namespace that nobody admits; Secrets' names add little.
+        size = len(compact(self.entries("")))
+        if size > VARIABLE_BYTES_MAX:
+            return (
+                f"the classified databases take {size} bytes to name, more than the "
+                f"{VARIABLE_BYTES_MAX} that a container's variable may have"
+            )
+        size = len(compact(self.aliases("")))
+        if size > ALIASES_BYTES_MAX:
+            return (
+                f"the hosts of classified databases take {size} bytes to name, more than the "
+                f"{ALIASES_BYTES_MAX} that a pod may have"
+            )
+        return None
 
     def address(self, index: int) -> str:
         """Loopback address of the server at an index."""

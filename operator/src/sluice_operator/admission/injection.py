@@ -30,8 +30,6 @@ from sluice_operator.admission.refusals import (
 )
 from sluice_operator.admission.tuning import read_tuning
 
-VARIABLE_BYTES_MAX: Final = 120 * 1024
-"""Linux takes no variable above 128 KiB: the container would not start."""
 _TEMPLATE_DIGITS: Final = 16
 _NO_TRUST: Final = Trust("", {})
 
@@ -79,12 +77,6 @@ def derive(
     if isinstance(tuning, Refusal):
         return tuning
     databases = estate.entries(namespace.name)
-    size = len(compact(databases))
-    if size > VARIABLE_BYTES_MAX:
-        return Refusal(
-            f"the classified databases of this cluster take {size} bytes to name, more than the "
-            f"{VARIABLE_BYTES_MAX} that a container's variable may have; classify fewer databases"
-        )
     derived = Part(
         containers=our_containers(settings, tuning, databases),
         volumes=our_volumes(settings, databases),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from sluice_operator.admission import names
-from sluice_operator.admission.estate import SERVERS_MAX, Estate
+from sluice_operator.admission.estate import Estate
 from sluice_operator.admission.model import Namespace, Pod
 from sluice_operator.admission.reading import (
     annotations_of,
@@ -87,11 +87,8 @@ def pod_refusals(rest: Pod, estate: Estate, namespace: Namespace) -> Iterator[st
     for volume in entries(spec, "volumes"):
         yield from _volume(volume)
     yield from _aliases(spec, estate, namespace)
-    if len(estate.servers) > SERVERS_MAX:
-        yield (
-            f"there are {len(estate.servers)} classified database servers, more than the "
-            f"{SERVERS_MAX} that a pod has addresses for"
-        )
+    if (overflow := estate.overflow()) is not None:
+        yield f"{overflow}; classify fewer"
 
 
 def _kernel(spec: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from sluice_operator.admission import names
 from sluice_operator.admission.advice import classification_advice, policy_advice
 from sluice_operator.admission.claims import Claim, claims_of, foreign_hosts, taken_claim
 from sluice_operator.admission.estate import Estate, full_name, host_names
-from sluice_operator.admission.hostnames import is_loopback
+from sluice_operator.admission.hostnames import is_loopback, service_name
 from sluice_operator.admission.model import Namespace
 from sluice_policy import Problem, Resource
 from sluice_policy.databases import judge_databases
@@ -129,6 +129,11 @@ def _place_errors(model: DataClassification, namespace: Namespace, domain: str) 
         for index, host in enumerate(hosts)
         if is_loopback(host)
     ]
+    errors += [
+        f"spec.database.hosts[{index}]: {host} is the API server; every governed pod would lose it"
+        for index, host in enumerate(hosts)
+        if service_name(host, namespace.name, domain) == "kubernetes.default"
+    ]
     return errors + [
         f"spec.database.hosts[{index}]: {hosts[index]} is no Service of the namespace "
         f"{namespace.name}; a namespace may classify other hosts when it is labelled "
@@ -161,6 +166,8 @@ def _claim_errors(
     metadata = model.metadata.model_copy(update={"creation_timestamp": None})
     young = model.model_copy(update={"metadata": metadata})
     estate = Estate.of([*classified, young], domain=domain)
+    if (overflow := estate.overflow()) is not None:
+        return [f"spec.database: {overflow}: with this one no pod could be governed any more"]
     if missing := host_names(model, domain) - estate.server_of(full_name(model)).names:
         message = (
             f"spec.database.hosts: {min(missing)} and other hosts of it belong to servers that each "
