@@ -25,6 +25,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{pause}"
   disable_apparmor = true
+  restrict_oom_score_adj = true  # A container that runs us may not be allowed less than its own.
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "overlayfs"
     default_runtime_name = "runc"
@@ -64,7 +65,6 @@ class NodeFiles:
     network: Network
     control: Control
     node_name: str
-    cgroup: str
 
     @property
     def socket(self) -> Path:
@@ -139,7 +139,6 @@ class NodeFiles:
             "tlsCertFile": str(pki / "kubelet.crt"),
             "tlsPrivateKeyFile": str(pki / "kubelet.key"),
             "cgroupDriver": "cgroupfs",
-            "cgroupRoot": self.cgroup,
             "cgroupsPerQOS": False,
             "enforceNodeAllocatable": [],
             "failCgroupV1": False,

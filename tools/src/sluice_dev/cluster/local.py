@@ -121,7 +121,7 @@ class LocalCluster:
         self._need_root()
         files = self._files(Network(self._number))
         done = subprocess.run(
-            ["ctr", f"--address={files.socket}", "-n", "k8s.io", "images", "import", "--no-unpack", str(archive)],
+            ["ctr", f"--address={files.socket}", "-n", "k8s.io", "images", "import", str(archive)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -291,8 +291,7 @@ class LocalCluster:
         )  # fmt: skip
 
     def _files(self, network: Network) -> NodeFiles:
-        cgroup = self._node(network).cgroup
-        return NodeFiles(self.directory, network, self._control(network), self.name, cgroup)
+        return NodeFiles(self.directory, network, self._control(network), self.name)
 
     def _noted_number(self) -> int | None:
         try:

@@ -79,12 +79,11 @@ class Network:
 
 
 class Node:
-    """Namespaces, cable and cgroup of one cluster."""
+    """Namespaces and cable of one cluster."""
 
     def __init__(self, name: str, directory: Path, network: Network, running: Processes) -> None:
         """Describe it; ``up`` makes it."""
         self.name, self._directory, self.network, self._running = name, directory, network, running
-        self.cgroup = f"/sluice-{name}"
         self._marker = f"sluice-node:{directory}"
 
     @property
@@ -163,41 +162,36 @@ class Node:
         for pid in processes.matching(self._marker):
             with contextlib.suppress(ProcessLookupError):
                 processes.end(pid, signal.SIGKILL)
+        # What was inside ends with the first process, but not in the same moment.
         deadline = time.monotonic() + 15
-        while self._cgroup_pids() and time.monotonic() < deadline:
-            for pid in self._cgroup_pids():
-                with contextlib.suppress(ProcessLookupError):
-                    processes.end(pid, signal.SIGKILL, within_s=1)
-        self._remove_cgroups()
+        while self.cgroups_left() and time.monotonic() < deadline:
+            self._remove_cgroups()
+            time.sleep(0.05)
         if _exists(self.network.link):
             _ip("link", "delete", self.network.link)
         deadline = time.monotonic() + 5
         while _exists(self.network.link) and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def _cgroup_folders(self) -> list[Path]:
-        # Version 1 has one tree for each controller; the unified one of version 2 may be there as well.
-        places = [*_CGROUPS.glob(f"*{self.cgroup}"), _CGROUPS / self.cgroup.lstrip("/")]
-        return [one for one in places if one.is_dir()]
-
-    def _cgroup_pids(self) -> list[int]:
-        found: set[int] = set()
-        for folder in self._cgroup_folders():
-            for file in folder.rglob("cgroup.procs"):
-                with contextlib.suppress(OSError):
-                    found |= {int(line) for line in file.read_text().split()}
-        return sorted(found)
+    def cgroups_left(self) -> list[Path]:
+        """Return the cgroup folders of the node's containers."""
+        # containerd puts every container below /k8s.io by its id, those of other clusters as well.
+        kept = self._directory / "containerd" / "io.containerd.grpc.v1.cri"
+        ids = {one.name for one in [*kept.glob("sandboxes/*"), *kept.glob("containers/*")]}
+        # Version 1 has one tree for each controller, version 2 a single one.
+        places = [*_CGROUPS.glob("*/k8s.io/*"), *_CGROUPS.glob("k8s.io/*")]
+        return [one for one in places if one.name in ids]
 
     def _remove_cgroups(self) -> None:
-        for top in self._cgroup_folders():
+        found = self.cgroups_left()
+        for top in found:
             below = sorted((one for one in top.rglob("*") if one.is_dir()), reverse=True)
             for folder in [*below, top]:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):  # Somebody is still in it.
                     folder.rmdir()
-
-    def cgroups_left(self) -> list[Path]:
-        """Return the cgroup folders of the node that are there."""
-        return self._cgroup_folders()
+        for parent in {one.parent for one in found}:
+            with contextlib.suppress(OSError):  # Others' containers are in it.
+                parent.rmdir()
 
 
 def missing_packages() -> list[str]:
