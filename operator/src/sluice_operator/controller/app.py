@@ -54,7 +54,7 @@ class Controller:
         common = settings.common
         self._identity = f"{common.pod_name}_{secrets.token_hex(4)}"
         self.estate = Estate()
-        self._feed = ResourceFeed(kube, self.estate, common.kubeconfig)
+        self._feed = ResourceFeed(kube, self.estate)
         self._watches = self._make_watches()
         self._smoke = Smoke(opa)
         self.leadership = Leadership(
@@ -108,12 +108,10 @@ class Controller:
 
     def live(self) -> str | None:
         """What is wrong with the watches."""
-        for watch in self._watches:
+        for watch in (*self._watches, *self._feed.watches):
             metrics.WATCH_AGE.labels(watch.path).set(watch.age_s)
             if watch.age_s > WATCH_AGE_MAX_S:
                 return f"nothing was heard of {watch.path} for {watch.age_s:.0f} s"
-        if self._feed.age_s > WATCH_AGE_MAX_S:
-            return f"the resources could not be listed for {self._feed.age_s:.0f} s"
         return None
 
     def ready(self) -> str | None:

@@ -1,7 +1,8 @@
-"""Both resources, by kopf: its ``on.event`` in a thread of its own, and lists that find what no event told.
+"""Both resources: kopf's ``on.event`` brings them, and watches of their metadata see to it that nothing is missed.
 
-kopf says nothing of objects that were deleted while its watch was broken. A deleted policy must not stay in force for
-that, so the metadata of what is there are compared with what is known: after each new list of kopf's, and every minute.
+kopf says nothing of objects that were deleted while its own watch was broken, and waits long after errors. A deleted
+policy must not stay in force for that, so what is there is followed a second time, by metadata only: what is gone is
+dropped at once, and what kopf has not brought in a moment is read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Any, Final, cast
 
 import kopf
@@ -22,8 +23,9 @@ from sluice_crds.base import API_VERSION, GROUP, VERSION
 from sluice_operator import log_keys as keys
 from sluice_operator.controller import metrics
 from sluice_operator.controller.estate import Estate
-from sluice_operator.kube.client import JSON, METADATA_LIST, Kube, Object, path_of
+from sluice_operator.kube.client import Kube, Object, path_of
 from sluice_operator.kube.errors import KubeError
+from sluice_operator.kube.watch import Key, Watch, key_of
 
 log = structlog.get_logger(__name__)
 
@@ -31,42 +33,61 @@ PLURALS: Final = {
     "DataClassification": "dataclassifications",
     "DatabaseAccessPolicy": "databaseaccesspolicies",
 }
-CHECK_S: Final = 60.0
-SETTLE_S: Final = 0.5
-"""After the first sign of a new list of kopf's."""
+LATE_S: Final = 0.3
+"""What kopf has not brought so long after the metadata told of it is read."""
+LIST_ABOVE: Final = 20
+"""More than so many are read by a list."""
+PAGE: Final = 100
 RETRY_S: Final = 1.0
-PAGE: Final = 500
 GONE_MAX: Final = 10_000
 SERVER_TIMEOUT_S: Final = 240
+BACKOFFS_S: Final = (0.2, 0.5, 1, 2, 2, 2, 2, 2)
 JOIN_S: Final = 5.0
 
 
 class ResourceFeed:
     """Keeps the estate's resources true."""
 
-    def __init__(self, kube: Kube, estate: Estate, kubeconfig: str | None) -> None:
+    def __init__(self, kube: Kube, estate: Estate) -> None:
         """Make one; ``run`` starts it."""
         self._kube = kube
         self._estate = estate
-        self._kubeconfig = kubeconfig
         self._versions: dict[str, int] = {}
+        """By uid: of the resources that the estate has."""
+        self._missing: dict[tuple[str, str, str], tuple[str, str, int, float]] = {}
+        """Kind, uid, version and since when, of what the metadata told of and kopf has not brought."""
+        self._uids: dict[tuple[str, Key], str] = {}
         self._gone: OrderedDict[str, None] = OrderedDict()
-        self._check = asyncio.Event()
-        self._seen_at = time.monotonic()
+        self._wake = asyncio.Event()
+        self.watches = [self._watch(kind) for kind in PLURALS]
+        """Of the metadata."""
         self.synced = asyncio.Event()
-        """Set once everything has been listed."""
+        """Set once everything has been listed and read."""
 
-    @property
-    def age_s(self) -> float:
-        """Seconds since what is there was last compared with what is known."""
-        return time.monotonic() - self._seen_at
+    def _watch(self, kind: str) -> Watch:
+        return Watch(
+            self._kube,
+            path_of(API_VERSION, PLURALS[kind]),
+            put=lambda item: self._told(kind, item),
+            drop=lambda key: self._told_gone(kind, key),
+            metadata_only=True,
+        )
 
     async def run(self) -> None:
         """Follow, until cancelled.
 
         Raises:
-            RuntimeError: kopf ended.
+            ExceptionGroup: kopf ended.
         """
+        async with asyncio.TaskGroup() as tasks:
+            for watch in self.watches:
+                tasks.create_task(watch.run(), name=f"watch {watch.path}")
+            tasks.create_task(self._read_missing(), name="late resources")
+            for watch in self.watches:
+                await watch.synced.wait()
+            await self._follow()
+
+    async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         stop = threading.Event()
@@ -83,35 +104,33 @@ class ResourceFeed:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(ended.set)
 
+        # In a thread and a loop of its own: it cancels what it does not know when it ends.
         thread = threading.Thread(target=follow, name="kopf", daemon=True)
-        await self._list_until_done()
-        self.synced.set()
         thread.start()
-        checking = asyncio.create_task(self._check_for_ever(), name="resource checks")
         try:
             await ended.wait()
             raise RuntimeError("kopf, which watches the resources, ended")
         finally:
-            checking.cancel()
             stop.set()
-            with contextlib.suppress(asyncio.CancelledError):
-                await checking
             await asyncio.to_thread(thread.join, JOIN_S)
 
     def _event(self, kind: str | None, item: Object) -> None:
+        """Take an event of kopf's; ``kind`` is None for what it listed."""
         if kind == "DELETED":
             self._drop(item["metadata"]["uid"])
-            return
-        self._put(item)
-        if kind is None:
-            self._check.set()
+        else:
+            self._put(item)
 
     def _put(self, item: Object) -> None:
         metadata: dict[str, Any] = item["metadata"]
         uid, version = str(metadata["uid"]), _version(metadata)
+        missing = self._missing.get(key := (item["kind"], *key_of(item)))
+        if missing is not None and missing[2] <= version:
+            del self._missing[key]
         if uid in self._gone or version < self._versions.get(uid, 0):
             return
         self._versions[uid] = version
+        self._uids[item["kind"], key_of(item)] = uid
         self._estate.put_resource(item)
 
     def _drop(self, uid: str) -> None:
@@ -121,62 +140,73 @@ class ResourceFeed:
         self._versions.pop(uid, None)
         self._estate.drop_resource(uid)
 
-    async def _list_until_done(self) -> None:
-        while True:
-            try:
-                for plural in PLURALS.values():
-                    async for item in self._pages(plural, JSON):
-                        self._put({**item, "kind": _kind(plural)})
-            except KubeError as error:
-                log.warning("resources cannot be listed", **{keys.ERROR: str(error)})
-                await asyncio.sleep(RETRY_S)
-            else:
-                self._seen_at = time.monotonic()
-                return
+    def _told(self, kind: str, item: Object) -> None:
+        """The metadata of a resource that is there or changed."""
+        metadata: dict[str, Any] = item["metadata"]
+        uid, version = str(metadata["uid"]), _version(metadata)
+        self._uids[kind, key_of(item)] = uid
+        if uid not in self._gone and version > self._versions.get(uid, 0):
+            key = (kind, *key_of(item))
+            since = self._missing[key][3] if key in self._missing else time.monotonic()
+            self._missing[key] = (kind, uid, version, since)
+            self._wake.set()
 
-    async def _pages(self, plural: str, accept: str) -> AsyncGenerator[Object]:
-        query: dict[str, str | int] = {"limit": PAGE}
-        while True:
-            page = await self._kube.request(
-                "GET", path_of(API_VERSION, plural), query=query, accept=accept, timeout_s=30.0
-            )
-            for item in page.get("items") or ():
-                yield item
-            token = page["metadata"].get("continue")
-            if not token:
-                return
-            query["continue"] = token
-
-    async def _check_for_ever(self) -> None:
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_S):
-                    await self._check.wait()
-            await asyncio.sleep(SETTLE_S)
-            self._check.clear()
-            try:
-                await self._compare()
-            except KubeError as error:
-                metrics.ERRORS.labels("resource checks").inc()
-                log.warning("resources cannot be compared", **{keys.ERROR: str(error)})
-
-    async def _compare(self) -> None:
-        """Drop what is gone, read what is newer than known."""
-        known = set(self._versions)
-        for kind, plural in PLURALS.items():
-            async for item in self._pages(plural, METADATA_LIST):
-                metadata: dict[str, Any] = item["metadata"]
-                uid = str(metadata["uid"])
-                known.discard(uid)
-                if uid not in self._gone and _version(metadata) > self._versions.get(uid, 0):
-                    path = path_of(API_VERSION, plural, metadata["namespace"], metadata["name"])
-                    found = await self._kube.find(path)
-                    if found is not None:
-                        self._put({**found, "kind": kind})
-        for uid in known:
-            log.warning("resource is gone, and no event said so", **{keys.RESOURCE: uid})
+    def _told_gone(self, kind: str, key: Key) -> None:
+        """A resource is not there any more."""
+        self._missing.pop((kind, *key), None)
+        uid = self._uids.pop((kind, key), None)
+        if uid is not None:
             self._drop(uid)
-        self._seen_at = time.monotonic()
+
+    async def _read_missing(self) -> None:
+        """Read what kopf has not brought in time; at the start everything."""
+        for watch in self.watches:
+            await watch.synced.wait()
+        while True:
+            late = LATE_S if self.synced.is_set() else 0.0
+            now = time.monotonic()
+            due = [key for key, missing in self._missing.items() if now - missing[3] >= late]
+            if len(due) > LIST_ABOVE:
+                await self._list()
+                due = [key for key in due if key in self._missing]
+            for key in due:
+                await self._read(key)
+            if not self._missing:
+                self.synced.set()
+                self._wake.clear()
+                await self._wake.wait()
+            await asyncio.sleep(LATE_S / 2 if self.synced.is_set() else 0)
+
+    async def _list(self) -> None:
+        """Read all of them: what a restart finds."""
+        try:
+            for kind, plural in PLURALS.items():
+                query: dict[str, str | int] = {"limit": PAGE}
+                while True:
+                    page = await self._kube.request(
+                        "GET", path_of(API_VERSION, plural), query=query, timeout_s=30.0
+                    )
+                    for item in page.get("items") or ():
+                        self._put({**item, "kind": kind})
+                    if not (token := page["metadata"].get("continue")):
+                        break
+                    query["continue"] = token
+        except KubeError as error:
+            metrics.ERRORS.labels("resources").inc()
+            log.warning("resources cannot be listed", **{keys.ERROR: str(error)})
+
+    async def _read(self, key: tuple[str, str, str]) -> None:
+        kind, namespace, name = key
+        try:
+            found = await self._kube.find(path_of(API_VERSION, PLURALS[kind], namespace, name))
+        except KubeError as error:
+            metrics.ERRORS.labels("resources").inc()
+            log.warning("resource cannot be read", **{keys.NAME: name, keys.ERROR: str(error)})
+            await asyncio.sleep(RETRY_S)
+            return
+        self._missing.pop(key, None)
+        if found is not None:
+            self._put({**found, "kind": kind})
 
 
 def _kind(plural: str) -> str:
@@ -215,6 +245,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.connect_timeout = 5
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
+    settings.networking.error_backoffs = BACKOFFS_S
     settings.process.ultimate_exiting_timeout = None
     return settings
 
