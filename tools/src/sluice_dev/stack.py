@@ -36,7 +36,7 @@ def _program() -> Path:
 def create_catalog_role(admin_dsn: str) -> None:
     """Create the role that reads the catalog: it may log in, and nothing else."""
     with psycopg.connect(admin_dsn, autocommit=True) as admin:
-        if admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [CATALOG_ROLE]).fetchone():
+        if admin.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [CATALOG_ROLE]).fetchone():
             return
         admin.execute(
             sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(

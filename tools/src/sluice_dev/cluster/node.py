@@ -133,7 +133,7 @@ class Node:
         while time.monotonic() < deadline:
             for pid in processes.children_of(starter.pid):
                 if processes.program_of(pid) == str(pause):
-                    self._running.adopt("node", pid)
+                    self._running.adopt("node", pid, starter)
                     return
             if starter.poll() is not None:
                 break

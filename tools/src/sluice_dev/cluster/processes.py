@@ -12,6 +12,9 @@ from pathlib import Path
 
 _ENTER = ("nsenter", "--mount", "--net", "--pid")
 
+_LEFT_RUNNING: list[subprocess.Popen[bytes]] = []
+"""Kept, so that Python does not complain of what is meant to go on without us."""
+
 
 class Processes:
     """The programs of one cluster, each with ``NAME.pid`` and ``NAME.log`` in a folder."""
@@ -73,6 +76,7 @@ class Processes:
                 start_new_session=True,
                 cwd="/",
             )
+        _LEFT_RUNNING.append(process)
         # nsenter waits for the program it forked: that one is the one to know.
         self._note(name, process.pid if inside is None else _only_child(process))
         return True
@@ -91,8 +95,9 @@ class Processes:
         """Return whether a program that was started runs no more."""
         return self._pid_file(name).exists() and self.pid(name) is None
 
-    def adopt(self, name: str, pid: int) -> None:
-        """Take a process that runs for the program of this name."""
+    def adopt(self, name: str, pid: int, starter: subprocess.Popen[bytes]) -> None:
+        """Take a process that runs for the program of this name; ``starter`` waits for it."""
+        _LEFT_RUNNING.append(starter)
         self._note(name, pid)
 
     def _pid_file(self, name: str) -> Path:

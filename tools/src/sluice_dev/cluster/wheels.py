@@ -98,7 +98,7 @@ def built(package: str) -> Path:
         # With our own Maturin the interpreter's path stays the same, so that Cargo rebuilds only what changed.
         more = ["--no-build-isolation"] if package == "sluice-proxy" else []
         options = [f"--package={package}", f"--out-dir={target}", "--python", sys.executable]
-        _uv(["build", "--quiet", "--wheel", *options, *more])
+        _uv(["build", "--wheel", *options, *more])
         for other in target.iterdir():
             if other.suffix != ".whl":
                 other.unlink()

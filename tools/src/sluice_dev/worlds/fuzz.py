@@ -16,6 +16,7 @@ from sluice_dev.worlds.judging import Answer, Outcome
 from sluice_dev.worlds.statements import Statement
 from sluice_dev.worlds.twins import Fixture, World, ask
 from sluice_dev.worlds.wire import SilentError
+from sluice_proxy.allowlists import for_major
 
 RESET_AFTER = 400
 """Statements after which both worlds are brought back: what a rollback leaves behind stays small."""
@@ -101,19 +102,7 @@ class Fuzzer:
 
     def schema(self) -> schema.Schema:
         """Return what the grammar draws from."""
-        from sluice_proxy.allowlists import for_major  # noqa: PLC0415
-
-        allowed = for_major(self.worlds[0].server.installation.major)
-        return schema.read(
-            self.worlds[0].admin,
-            role=self.fixture.role,
-            classification=(self.fixture.policies / "classification.yaml").read_text(),
-            functions=sorted(
-                n for n, kind in allowed.functions.items() if kind in {"values", "volatile"}
-            ),
-            catalog=sorted(allowed.relations),
-            unread=self.fixture.unread,
-        )
+        return read_schema(self.worlds[0])
 
     def run(self, statements: Iterator[Statement], *, seconds: float | None = None) -> Result:
         """Ask all of them, or as many as the time allows."""
@@ -218,4 +207,20 @@ class Fuzzer:
 def _equal(left: Answer, right: Answer, statement: Statement) -> bool:
     return judging.normal(left, ordered=statement.ordered) == judging.normal(
         right, ordered=statement.ordered
+    )
+
+
+def read_schema(world: World) -> schema.Schema:
+    """Return what a grammar may draw from: relations that the identity reads, functions that Sluice lets through."""
+    allowed = for_major(world.server.installation.major)
+    fixture = world.fixture
+    return schema.read(
+        world.admin,
+        role=fixture.role,
+        classification=(fixture.policies / "classification.yaml").read_text(),
+        functions=sorted(
+            name for name, kind in allowed.functions.items() if kind in {"values", "volatile"}
+        ),
+        catalog=sorted(allowed.relations),
+        unread=fixture.unread,
     )

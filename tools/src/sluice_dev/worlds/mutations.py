@@ -20,11 +20,12 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _OPERATORS = ("=", "<>", "<", ">", "<=", ">=", "||", "~", "->>", "@>")
-_UNFIT = re.compile(
+STEERS = re.compile(
     r"""\b(begin|commit|rollback|start|abort|end|listen|unlisten|notify|vacuum|discard|prepare\s+transaction
     |checkpoint|pg_sleep\w*|set\s+session|reset)\b|\d{5}|@@""",
     re.IGNORECASE | re.VERBOSE,
 )
+"""Statements that cannot be rolled back with others, or that take long."""
 
 
 class Mutations:
@@ -37,7 +38,7 @@ class Mutations:
         for name in ("cases_sql.jsonl", "benign.jsonl"):
             for line in (corpus / name).read_text().splitlines():
                 texts = tuple(json.loads(line).get("sql", ())) if line.strip() else ()
-                if texts and not any(_UNFIT.search(one) for one in texts):
+                if texts and not any(STEERS.search(one) for one in texts):
                     self.texts.append(texts)
         self.names = sorted(
             {quoted(column.name) for one in grammar.schema.relations for column in one.columns}

@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 from sluice_dev.postgres import Installation, Server, find
-from sluice_dev.stack import Sluice
+from sluice_dev.stack import Sluice, create_catalog_role
 from sluice_dev.worlds.statements import Statement
 from sluice_dev.worlds.wire import Connection, Message, SilentError
 
@@ -96,6 +96,9 @@ class World:
         self.admin = psycopg.connect(self.server.dsn(dbname=fixture.dbname), autocommit=True)
         stack.callback(self.admin.close)
         self._admin(f"ALTER ROLE {fixture.role} SET statement_timeout = '3s'")
+        create_catalog_role(
+            self.server.admin_dsn
+        )  # Also where there is no Sluice: it shows in pg_roles.
         self.sluice: Sluice | None = None
         if not direct:
             self.sluice = stack.enter_context(
