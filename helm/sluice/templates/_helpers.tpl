@@ -41,6 +41,8 @@ helm.sh/resource-policy: keep
 
 {{- define "sluice.podSecurity" -}}
 runAsNonRoot: true
+# Given, because some runtimes take group 0 where only the image names one.
+runAsGroup: 16022
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
