@@ -490,15 +490,50 @@ def test_host_of_another_namespace_needs_the_label(api):
     assert accepted(api, classification("mine", "outside", ["other-pg.billing.svc"]))
 
 
-def test_warnings_reach_whoever_applies(api):
+def warnings(api: ApiServer, value: dict[str, Any]) -> str:
+    """What kubectl warns of."""
     command = [
         *programs.kubectl_command(),
         f"--kubeconfig={api.kubeconfig}",
         *("create", "--dry-run=server", "-f", "-"),
     ]
-    text = json.dumps(classification("open", "billing", ["pg"]))
+    text = json.dumps(value)
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
-    assert "Warning: spec.database.catalogSecretRef is not set" in done.stderr
+    return done.stderr
+
+
+def test_warnings_reach_whoever_applies(api):
+    told = warnings(api, classification("open", "billing", ["pg"]))
+    assert "Warning: spec.database.catalogSecretRef is not set" in told
+
+
+def workload(kind: str, pod: dict[str, Any]) -> dict[str, Any]:
+    template = {"metadata": {"labels": pod["metadata"]["labels"]}, "spec": pod["spec"]}
+    version = "apps/v1" if kind == "Deployment" else "batch/v1"
+    spec: dict[str, Any] = {"template": template}
+    if kind == "Deployment":
+        spec["selector"] = {"matchLabels": {"app": "desk"}}
+    else:
+        template["spec"]["restartPolicy"] = "Never"
+    if kind == "CronJob":
+        spec = {"schedule": "@daily", "jobTemplate": {"spec": spec}}
+    metadata = {"name": "w", "namespace": pod["metadata"]["namespace"]}
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Job", "CronJob"])
+def test_workload_whose_pods_will_be_refused_is_warned_of(api, kind):
+    told = warnings(api, workload(kind, governed("x", "shop", hostNetwork=True)))
+    assert f"Warning: pods of this {kind} will be refused: " in told
+    assert "spec.hostNetwork is true" in told
+    assert "Sluice" not in warnings(api, workload(kind, plain("x", "shop", hostNetwork=True)))
+    assert "refused" not in warnings(api, workload(kind, governed("x", "shop")))
+
+
+def test_label_in_the_wrong_place_is_warned_of(api):
+    value = workload("Deployment", plain("x", "shop"))
+    value["metadata"]["labels"] = {"sluice.dev/inject": "true"}
+    assert "is on the Deployment and not on its pod template" in warnings(api, value)
 
 
 def test_status_and_deletion_are_never_blocked(api, admission):

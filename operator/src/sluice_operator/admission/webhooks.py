@@ -1,4 +1,4 @@
-"""The three webhooks over HTTP: reviews in, answers out."""
+"""The webhooks over HTTP: reviews in, answers out."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from sluice_operator.admission.knowledge import Knowledge
 from sluice_operator.admission.model import Injection, InjectionSettings, Namespace, Pod, Refusal
 from sluice_operator.admission.pods import judge_created, judge_updated
 from sluice_operator.admission.reviews import Answer, Review, ReviewError, read_review
+from sluice_operator.admission.templates import advise
 from sluice_operator.admission.validation import judge_resource
 from sluice_operator.kube.errors import KubeError
 
@@ -72,6 +73,7 @@ class Webhooks:
             ("/mutate/pods", self.mutate_pod),
             ("/validate/pods", self.validate_pod),
             ("/validate/resources", self.validate_resource),
+            ("/warn/templates", self.warn_template),
         ):
             app.add_api_route(path, self._endpoint(path, handler), methods=["POST"])
         return app
@@ -143,6 +145,16 @@ class Webhooks:
         if isinstance(namespace, Answer):
             return namespace
         return Answer.of(await self._created(review.object, namespace))
+
+    async def warn_template(self, review: Review) -> Answer:
+        """Say beforehand that the pods of a workload will be refused; never refuse the workload."""
+        if self._knowledge.missing() is not None:
+            return Answer(True)
+        namespace = await self._namespace(review.namespace)
+        if isinstance(namespace, Answer):
+            return Answer(True)
+        warnings = advise(review.kind, review.object, namespace, *self._now())
+        return Answer(True, warnings=warnings)
 
     async def _created(self, pod: Pod, namespace: Namespace) -> Injection | Refusal:
         """Judge; when another replica may have known more, wait for it to arrive here."""
