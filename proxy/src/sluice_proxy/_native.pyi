@@ -1,5 +1,6 @@
 """The data plane, as Python sees it. Bytes in motion live behind this; every judgement is made in front of it."""
 
+from os import PathLike
 from typing import Final, final
 
 __all__ = [
@@ -368,19 +369,32 @@ class DataPlane:
         connect_timeout_s: float = 10.0,
         startup_timeout_s: float = 60.0,
         brain_timeout_s: float = 30.0,
+        resolver: str = "system",
+        resolv_conf: str | PathLike[str] = "/etc/resolv.conf",
     ) -> DataPlane:
         """Open the spool and start the thread. No listener yet.
+
+        Args:
+            resolver: Who knows the addresses of upstreams: "system" (as other programs have it, the hosts file first) or "dns"
+                (DNS alone, as ``resolv_conf`` says: nameservers, search, ndots). Every address is tried in turn.
+            resolv_conf: Read when it is needed and whenever it changed.
 
         Raises:
             OSError: The spool cannot be opened.
         """
 
     def listen(self, name: str, address: str) -> str:
-        """Open a listener at "ADDR:PORT" or "unix:PATH"; return the address bound (port 0 is replaced by the real one).
+        """Open a listener at "ADDR:PORT" (an IPv6 address in brackets) or "unix:PATH", at any time.
+
+        Returns:
+            The address bound; port 0 is replaced by the real one.
 
         Raises:
             OSError: It cannot be bound.
         """
+
+    def close_listener(self, address: str) -> bool:
+        """Close the listener at an address that ``listen`` returned; its sessions go on. False when there is none."""
 
     def event_fd(self) -> int:
         """Return a descriptor that becomes readable when ``requests`` has something."""

@@ -13,7 +13,9 @@ mod audit;
 mod auth;
 mod brain;
 mod cache;
+mod listeners;
 pub mod model;
+mod names;
 mod plane;
 mod registry;
 mod session;
@@ -28,6 +30,7 @@ use cache::Cache;
 pub use plane::Plane;
 use registry::Registry;
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,13 +41,26 @@ struct Core {
     registry: Arc<Registry>,
     audit: Arc<Audit>,
     cache: RefCell<Cache>,
+    names: names::Names,
     /// Accepted and not yet closed.
     connections: Cell<usize>,
+    /// Bound by us.
+    listening: RefCell<Vec<SocketAddr>>,
 }
 
 impl Core {
     fn startup_timeout(&self) -> Duration {
         seconds(self.config.startup_timeout_s)
+    }
+
+    /// Whether a connection to this address would come back to us.
+    fn listens_at(&self, target: SocketAddr) -> bool {
+        let local = target.ip().to_canonical();
+        let reaches = |bound: &SocketAddr| {
+            let all = bound.ip().is_unspecified() && local.is_loopback();
+            bound.port() == target.port() && (all || bound.ip().to_canonical() == local)
+        };
+        self.listening.borrow().iter().any(reaches)
     }
 
     fn connect_timeout(&self) -> Duration {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+pub use crate::names::Source;
 pub use sluice_wire::scrub::ErrorFields;
 pub use sluice_wire::splice::Edit;
 
@@ -265,6 +266,8 @@ pub struct Config {
     pub queue_max: usize,
     /// Plans kept.
     pub cache_entries_max: usize,
+    /// Who knows the addresses of upstreams.
+    pub names: Source,
     /// Seconds to reach the server.
     pub connect_timeout_s: f64,
     /// Seconds from a client's first byte to its first `ReadyForQuery`.

@@ -3,25 +3,22 @@
 use crate::audit::Audit;
 use crate::brain::{Brain, lock};
 use crate::cache::Cache;
+use crate::listeners::Listeners;
 use crate::model::{Config, Reply, Request};
+use crate::names::Names;
 use crate::registry::{Counters, Mode, Registry};
 use crate::spool::{Limits, Status};
-use crate::transport::Stream;
-use crate::{Core, seconds, startup};
+use crate::{Core, seconds};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::RawFd;
-use std::os::unix::fs::FileTypeExt;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc as queue;
-use tokio::task::{JoinSet, LocalSet, spawn_local};
+use tokio::task::{LocalSet, spawn_local};
 
-/// Connections beyond the sessions: those that are still greeting, and cancel requests.
-const GREETING_MAX: usize = 256;
 /// Between two looks at whether everything has drained.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// From telling the sessions to stop to ending the thread.
@@ -33,6 +30,10 @@ enum Order {
         name: String,
         address: String,
         bound: mpsc::Sender<io::Result<String>>,
+    },
+    Close {
+        address: String,
+        done: mpsc::Sender<bool>,
     },
     StopListening(mpsc::Sender<()>),
 }
@@ -78,6 +79,8 @@ impl Plane {
             .name("sluice-dataplane".into())
             .spawn(move || {
                 let core = Rc::new(Core {
+                    names: Names::new(config.names.clone()),
+                    listening: RefCell::default(),
                     config,
                     brain: core_brain,
                     registry: core_registry,
@@ -112,6 +115,12 @@ impl Plane {
             bound,
         })?;
         answer.recv().map_err(|_| stopped())?
+    }
+
+    /// Close the listener at an address that `listen` returned; its sessions go on. False when there is none.
+    pub fn close_listener(&self, address: String) -> bool {
+        let (done, answer) = mpsc::channel();
+        self.order(Order::Close { address, done }).is_ok() && answer.recv().unwrap_or(false)
     }
 
     /// Close all listeners.
@@ -215,7 +224,7 @@ async fn serve(core: Rc<Core>, mut orders: queue::UnboundedReceiver<Order>) {
         let audit = Arc::clone(&core.audit);
         spawn_local(async move { audit.keep().await })
     };
-    let mut listeners = JoinSet::new();
+    let mut listeners = Listeners::new(&core);
     while let Some(order) = orders.recv().await {
         match order {
             Order::Listen {
@@ -223,112 +232,21 @@ async fn serve(core: Rc<Core>, mut orders: queue::UnboundedReceiver<Order>) {
                 address,
                 bound,
             } => {
-                let _ = bound.send(listen(&core, &mut listeners, &name, &address).await);
+                let _ = bound.send(listeners.open(&name, &address).await);
+            }
+            Order::Close { address, done } => {
+                let _ = done.send(listeners.close(&address).await);
             }
             Order::StopListening(done) => {
-                listeners.shutdown().await;
+                listeners.close_all().await;
                 let _ = done.send(());
             }
         }
     }
-    listeners.shutdown().await;
+    listeners.close_all().await;
     let deadline = tokio::time::Instant::now() + STOP_GRACE;
     while core.registry.sessions() > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     keeper.abort();
-}
-
-async fn listen(
-    core: &Rc<Core>,
-    tasks: &mut JoinSet<()>,
-    name: &str,
-    address: &str,
-) -> io::Result<String> {
-    let name: Rc<str> = Rc::from(name);
-    let core = Rc::clone(core);
-    if let Some(path) = address.strip_prefix("unix:") {
-        remove_stale(path)?;
-        let listener = UnixListener::bind(path)?;
-        tasks.spawn_local(async move {
-            let _unlink = Unlink(path_of(&listener));
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => {
-                        accepted(&core, &name, Stream::Unix(stream), "unix".to_owned());
-                    }
-                    Err(_) => tokio::time::sleep(DRAIN_LOOK).await,
-                }
-            }
-        });
-        return Ok(address.to_owned());
-    }
-    let listener = TcpListener::bind(address).await?;
-    let bound = listener.local_addr()?.to_string();
-    tasks.spawn_local(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    let _ = stream.set_nodelay(true);
-                    accepted(&core, &name, Stream::Tcp(stream), peer.to_string());
-                }
-                // No descriptor is left: those who wait are served when one is.
-                Err(_) => tokio::time::sleep(DRAIN_LOOK).await,
-            }
-        }
-    });
-    Ok(bound)
-}
-
-fn accepted(core: &Rc<Core>, name: &Rc<str>, stream: Stream, peer: String) {
-    if core.connections.get() >= core.config.sessions_max + GREETING_MAX {
-        // More connections than sessions and patience: closed without a word, as a full backlog would be.
-        return;
-    }
-    let connection = Connection::new(Rc::clone(core));
-    let name = Rc::clone(name);
-    spawn_local(async move {
-        startup::serve(Rc::clone(&connection.0), stream, name, peer).await;
-    });
-}
-
-/// Counted from the accept to the end.
-struct Connection(Rc<Core>);
-
-impl Connection {
-    fn new(core: Rc<Core>) -> Self {
-        core.connections.set(core.connections.get() + 1);
-        Self(core)
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
-    }
-}
-
-fn path_of(listener: &UnixListener) -> Option<std::path::PathBuf> {
-    listener.local_addr().ok()?.as_pathname().map(Into::into)
-}
-
-/// A socket that nobody listens on any more is in the way.
-fn remove_stale(path: &str) -> io::Result<()> {
-    let is_socket =
-        std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        std::fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
-/// Removes the socket's file when the listener is closed.
-struct Unlink(Option<std::path::PathBuf>);
-
-impl Drop for Unlink {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            let _ = std::fs::remove_file(path);
-        }
-    }
 }

@@ -206,14 +206,9 @@ async fn open(
         Ok(admission) => admission,
         Err(end) => return Err((to_client, end)),
     };
-    let reached = upstream::connect(
-        &admission.upstream,
-        &admission.upstream_name,
-        core.connect_timeout(),
-    )
-    .await;
-    let (mut server, to_server) = match reached {
-        Ok(stream) => stream.split(),
+    let reached = upstream::connect(core, &admission.upstream, &admission.upstream_name).await;
+    let (upstream, (mut server, to_server)) = match reached {
+        Ok(reached) => (reached.address, reached.stream.split()),
         Err(fields) => return Err((to_client, End::fatal(fields))),
     };
     put_startup(
@@ -223,7 +218,7 @@ async fn open(
     );
     let relay = auth::Relay {
         core,
-        upstream: &admission.upstream,
+        upstream: &upstream,
         to_client: &to_client,
         to_server: &to_server,
     };

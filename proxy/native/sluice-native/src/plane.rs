@@ -2,12 +2,13 @@
 
 use crate::requests::as_python;
 use crate::values::{CatalogChecked, ErrorFields, Plan, SessionAdmission, SessionState};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use sluice_dataplane::Plane;
-use sluice_dataplane::model::{Config, Reply};
+use sluice_dataplane::model::{Config, Reply, Source};
 use sluice_dataplane::spool::Status;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// See `_native.pyi`.
@@ -52,7 +53,8 @@ impl DataPlane {
     #[pyo3(signature = (
         *, spool_directory, spool_bytes_max=1 << 30, segment_bytes_max=16 << 20, sessions_max=1000,
         statement_bytes_max=16 << 20, frame_bytes_max=256 << 20, queue_max=1024, cache_entries_max=10_000,
-        connect_timeout_s=10.0, startup_timeout_s=60.0, brain_timeout_s=30.0
+        connect_timeout_s=10.0, startup_timeout_s=60.0, brain_timeout_s=30.0, resolver="system",
+        resolv_conf=PathBuf::from("/etc/resolv.conf")
     ))]
     #[expect(clippy::too_many_arguments)] // The contract's fields.
     fn new(
@@ -68,7 +70,18 @@ impl DataPlane {
         connect_timeout_s: f64,
         startup_timeout_s: f64,
         brain_timeout_s: f64,
+        resolver: &str,
+        resolv_conf: PathBuf,
     ) -> PyResult<Self> {
+        let names = match resolver {
+            "system" => Source::System,
+            "dns" => Source::Dns(resolv_conf),
+            other => {
+                return Err(PyValueError::new_err(format!(
+                    "resolver must be system or dns, not {other:?}"
+                )));
+            }
+        };
         let config = Config {
             spool_directory,
             spool_bytes_max,
@@ -81,6 +94,7 @@ impl DataPlane {
             connect_timeout_s,
             startup_timeout_s,
             brain_timeout_s,
+            names,
         };
         Ok(Self(python.detach(|| Plane::start(config))?))
     }
@@ -127,6 +141,10 @@ impl DataPlane {
 
     fn epoch_reached(&self) -> u64 {
         self.0.epoch_reached()
+    }
+
+    fn close_listener(&self, python: Python<'_>, address: String) -> bool {
+        python.detach(|| self.0.close_listener(address))
     }
 
     fn stop_listening(&self, python: Python<'_>) {
