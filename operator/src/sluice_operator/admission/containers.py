@@ -164,7 +164,7 @@ def our_volumes(
 ) -> list[dict[str, Any]]:
     """What our containers mount, and nobody else."""
     # The spool stops itself at its own bound; the volume's is where the kubelet would end the pod.
-    spool_bytes = settings.spool_bytes_max + settings.spool_bytes_max // 4
+    spool_mib = -(-(settings.spool_bytes_max + settings.spool_bytes_max // 4) // 2**20)
     token = {
         "audience": names.AUDIENCE,
         "expirationSeconds": names.TOKEN_SECONDS,
@@ -173,7 +173,7 @@ def our_volumes(
     return [
         {"name": names.RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": RUN_BYTES}},
         {"name": names.STATE_VOLUME, "emptyDir": {"sizeLimit": STATE_BYTES}},
-        {"name": names.SPOOL_VOLUME, "emptyDir": {"sizeLimit": str(spool_bytes)}},
+        {"name": names.SPOOL_VOLUME, "emptyDir": {"sizeLimit": f"{spool_mib}Mi"}},
         {
             "name": names.TOKEN_VOLUME,
             "projected": {
