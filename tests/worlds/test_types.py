@@ -1,0 +1,161 @@
+"""Masks over every type, through the whole product: same names, types and modifiers, in text, binary and COPY."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sluice_dev.cache import ROOT
+from sluice_dev.postgres import Server, find
+from sluice_dev.stack import Sluice
+from sluice_dev.worlds.identity import described
+from sluice_dev.worlds.judging import errors
+from sluice_dev.worlds.wire import Connection, Message, extended, query
+
+ROLE = "zoo_reader"
+MASKS = {"redact": "redact", "nothing": "null"}
+
+
+def _values() -> dict[str, list[str]]:
+    """Return a type's values that are no constant of any mask, by type."""
+    path = ROOT / "tests/sluice_proxy/test_masks.py"
+    spec = importlib.util.spec_from_file_location("worlds_masks", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    found: dict[str, list[str]] = module.EXTREMES
+    return found
+
+
+TYPES = list(_values())
+SCHEMA = """
+CREATE EXTENSION citext; CREATE EXTENSION hstore;
+CREATE TYPE public.mood AS ENUM ('it''s', 'sad');
+CREATE DOMAIN public.ssn_t AS text CHECK (VALUE ~ '^\\d{3}-\\d{2}-\\d{4}$');
+CREATE DOMAIN public.short_t AS varchar(4);
+CREATE DOMAIN public.must_t AS public.short_t NOT NULL;
+CREATE TYPE public.pair_t AS (a text, b public.ssn_t);
+"""
+
+
+def _tables() -> Iterator[str]:
+    yield SCHEMA
+    for name in MASKS:
+        columns = ", ".join(f"n{i} {kind}, m{i} {kind} NOT NULL" for i, kind in enumerate(TYPES))
+        yield f"CREATE TABLE public.{name} ({columns});"
+        values: list[str] = []
+        for kind, known in _values().items():
+            literal = "'" + known[-1].replace("'", "''") + f"'::{kind.partition(' COLLATE')[0]}"
+            values += [literal, literal]
+        yield f"INSERT INTO public.{name} VALUES ({', '.join(values)});"
+    yield f"CREATE ROLE {ROLE} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {ROLE};"
+
+
+def _policies() -> dict[str, Any]:
+    head = {"apiVersion": "sluice.dev/v1alpha1"}
+    tables = [{"table": f"public.{name}", "column": "*", "class": f"zoo.{name}"} for name in MASKS]
+    return {
+        "classification.yaml": head | {
+            "kind": "DataClassification",
+            "metadata": {"name": "zoo", "namespace": "zoo"},
+            "spec": {
+                "database": {"hosts": ["zoo-pg.zoo.svc"], "port": 5432, "name": "zoo"},
+                "enforcement": "enforce",
+                "unreviewedColumns": "mask",
+                "columns": tables,
+            },
+        },
+        "policy.yaml": head | {
+            "kind": "DatabaseAccessPolicy",
+            "metadata": {"name": "reader", "namespace": "zoo"},
+            "spec": {
+                "mode": "enforce",
+                "databases": {"names": ["zoo"]},
+                "subjects": [{"role": {"names": [ROLE]}}],
+                "rules": [{"name": "read", "effect": "allow", "actions": ["select", "copyOut"]}],
+                "masks": [{"class": f"zoo.{name}", "mask": mask} for name, mask in MASKS.items()],
+            },
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Connection, Connection]]:
+    """A session straight to the server, and one through Sluice."""
+    folder = tmp_path_factory.mktemp("policies")
+    for name, text in _policies().items():
+        (folder / name).write_text(json.dumps(text))
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            Server(find(contrib=True), hba=[f"host all {ROLE} 127.0.0.1/32 trust"])
+        )
+        server.create_database("zoo", "\n".join(_tables()))
+        sluice = stack.enter_context(
+            Sluice(server, dbname="zoo", policies=Path(folder), namespace="zoo")
+        )
+        made = [
+            Connection(here.host, here.port, user=ROLE, dbname="zoo") for here in (server, sluice)
+        ]
+        for connection in made:
+            stack.callback(connection.close)
+        yield made[0], made[1]
+
+
+def _ask(connection: Connection, data: bytes) -> list[Message]:
+    connection.send(data)
+    return connection.receive(1)
+
+
+def _fields(row: bytes) -> list[bytes | None]:
+    at, fields = 2, list[bytes | None]()
+    while at < len(row):
+        length = int.from_bytes(row[at : at + 4], "big", signed=True)
+        at += 4
+        fields.append(None if length < 0 else row[at : at + length])
+        at += max(length, 0)
+    return fields
+
+
+@pytest.mark.parametrize("form", [0, 1], ids=["text", "binary"])
+@pytest.mark.parametrize("table", MASKS)
+def test_masked_columns_keep_name_type_and_modifier(
+    both: tuple[Connection, Connection], table: str, form: int
+) -> None:
+    plain, through = both
+    for i, kind in enumerate(TYPES):
+        sql = f"SELECT n{i}, m{i} FROM {table}"
+        answers = [_ask(one, extended(sql, result_format=form)) for one in (plain, through)]
+        rows = [[body for k, body in answer if k == "D"] for answer in answers]
+        shapes = [[described(body) for k, body in answer if k == "T"] for answer in answers]
+        assert not errors([answers[1]]), (kind, errors([answers[1]]))
+        assert shapes[0] == shapes[1], kind
+        raw, masked = _fields(rows[0][0]), _fields(rows[1][0])
+        assert masked[1] is not None, f"{kind} NOT NULL"
+        assert (masked[0] is None) == (table == "nothing"), kind
+        assert raw[1] not in masked, f"{kind}: {raw[1]!r}"
+
+
+def test_copy_of_every_type_shows_masks(both: tuple[Connection, Connection]) -> None:
+    plain, through = both
+    for table in MASKS:
+        for options in ("", " WITH (FORMAT csv)"):
+            told = [
+                _ask(one, query(f"COPY {table} TO STDOUT{options}")) for one in (plain, through)
+            ]
+            assert not errors([told[1]])
+            one, two = (b"".join(body for k, body in answer if k == "d") for answer in told)
+            assert one != two
+            assert b"canary@leak.example" in one
+            assert b"canary" not in two
+        binary = _ask(through, query(f"COPY {table} TO STDOUT WITH (FORMAT binary)"))
+        assert not errors([binary])
+        assert b"canary" not in b"".join(body for k, body in binary if k == "d")
