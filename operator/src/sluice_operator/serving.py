@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import ssl
+from asyncio import sslproto
 from collections.abc import Generator, Mapping
 from typing import Any, Final, cast
 
@@ -18,6 +19,8 @@ from sluice_operator import log_keys as keys
 
 log = structlog.get_logger(__name__)
 
+TLS_BUFFER_BYTES: Final = 32 << 10
+"""asyncio keeps 256 KiB for what it reads from each TLS connection; a record has at most 16 KiB, our requests 4."""
 KEEP_ALIVE_S: Final = 75
 """Above the 30 s between a sidecar's reports, so that they stay with one replica."""
 HEAD_S: Final = 10.0
@@ -139,6 +142,8 @@ def make_server(
         certificate: None: plain HTTP.
         connections_max: Further ones are answered with 503.
     """
+    # Of the class, before connections are made: with a thousand of them this is the process' size.
+    sslproto.SSLProtocol.max_size = TLS_BUFFER_BYTES
     configuration = uvicorn.Config(
         application,
         host=cast("Any", host),  # None is what asyncio takes for every interface.

@@ -118,8 +118,9 @@ class Cluster:
         self.reviews += 1
         return self.tokens.get(token)
 
-    async def pod(self, namespace: str, name: str) -> ObjectMeta | None:
-        return self.pods.get((namespace, name))
+    async def pod(self, namespace: str, name: str, uid: str) -> ObjectMeta | None:
+        meta = self.pods.get((namespace, name))
+        return meta if meta is not None and meta.uid == uid else None
 
     async def bundle(self, name: str) -> StoredBundle | None:
         return self.bundles.get(name)

@@ -19,7 +19,7 @@ from sluice_operator.bundles.refusals import (
     too_many,
     unavailable,
 )
-from sluice_operator.kube.bundle_store import ObjectMeta, Reviewed
+from sluice_operator.kube.bundle_store import IDENTITY, INJECTED, PROFILE, ObjectMeta, Reviewed
 from sluice_operator.kube.errors import KubeError
 from sluice_policy import Profile
 
@@ -33,10 +33,6 @@ REFUSED_KEPT_S: Final = 15.0
 REVIEWS_AT_ONCE: Final = 32
 REVIEWS_WAITING_MAX: Final = 20_000
 GONE_KEPT: Final = 10_000
-
-INJECTED: Final = "sluice.dev/injected"
-PROFILE: Final = "sluice.dev/profile"
-IDENTITY: Final = "sluice.dev/identity"
 
 
 @dataclass(slots=True, eq=False)
@@ -74,8 +70,8 @@ class Authority(Protocol):
         """Return whose token it is."""
         ...
 
-    async def pod(self, namespace: str, name: str) -> ObjectMeta | None:
-        """Return a pod's metadata."""
+    async def pod(self, namespace: str, name: str, uid: str) -> ObjectMeta | None:
+        """Return the metadata of the pod with that UID; None when it is gone."""
         ...
 
 
@@ -178,8 +174,8 @@ class Callers:
             )
         # Believed because the API server vouched for the whole token just now.
         expires_at = _expiry(token)
-        meta = await self._authority.pod(reviewed.namespace, reviewed.pod)
-        if meta is None or meta.uid != reviewed.pod_uid:
+        meta = await self._authority.pod(reviewed.namespace, reviewed.pod, reviewed.pod_uid)
+        if meta is None:
             raise token_invalid("its pod was deleted")
         labels = _governed(meta, reviewed)
         profile = Profile(reviewed.namespace, reviewed.service_account, labels)

@@ -8,6 +8,7 @@ from typing import Final
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_operator.bundles.callers import Caller, Callers
 from sluice_operator.bundles.refusals import BAD_REQUEST, NOT_FOUND, TOO_LARGE, Refusal
@@ -30,12 +31,29 @@ class BundleService:
         self.served = 0
         self.refused = 0
 
-    def application(self) -> FastAPI:
+    def application(self) -> ASGIApp:
         """Return the ASGI application."""
+        others = self._others()
+
+        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+            # Polls go past the framework: a thousand of them are answered at one moment.
+            poll = scope["type"] == "http" and scope["path"] == "/v1/bundle"
+            if not poll or scope["method"] != "GET":
+                await others(scope, receive, send)
+                return
+            request = Request(scope)
+            try:
+                answer = await self._bundle(request)
+            except Refusal as refusal:
+                answer = await self._refusal(request, refusal)
+            await answer(scope, receive, send)
+
+        return dispatch
+
+    def _others(self) -> FastAPI:
         application = FastAPI(title="Sluice bundle service", docs_url=None, openapi_url=None)
-        # Plain routes: nothing of them is parsed by annotations, and a thousand of them wait at once.
+        # Plain routes: nothing of them is parsed by annotations.
         application.add_route("/v1/identity", self._identity, methods=["GET"])
-        application.add_route("/v1/bundle", self._bundle, methods=["GET"])
         application.add_route("/v1/status", self._status, methods=["POST"])
         application.add_exception_handler(Refusal, self._refusal)
         application.add_exception_handler(HTTPException, _unknown)

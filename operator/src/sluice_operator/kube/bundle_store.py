@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from sluice_operator.kube.client import METADATA, Kube, Object, path_of
@@ -18,6 +18,11 @@ FIELD_MANAGER: Final = "sluice-bundles"
 BUNDLE_SELECTOR: Final = "sluice.dev/kind=bundle"
 POD_SELECTOR: Final = "sluice.dev/inject=true"
 BUNDLE_KEY: Final = "bundle.tar.gz"
+INJECTED: Final = "sluice.dev/injected"
+PROFILE: Final = "sluice.dev/profile"
+IDENTITY: Final = "sluice.dev/identity"
+KEPT: Final = (INJECTED, PROFILE, IDENTITY)
+"""The annotations of a pod that are kept; the webhook wrote them, and they are immutable."""
 
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
@@ -58,6 +63,7 @@ class BundleStore:
     def __init__(self, kube: Kube, namespace: str) -> None:
         self._kube = kube
         self._namespace = namespace
+        self._pods: dict[Key, ObjectMeta] = {}
 
     def watch_bundles(
         self, put: Callable[[ObjectMeta], None], drop: Callable[[str], None]
@@ -74,17 +80,22 @@ class BundleStore:
 
     def watch_pods(self, gone: Callable[[str], None]) -> Watch:
         """Return a watch over governed pods that tells the UID of each that is gone."""
-        uids: dict[Key, str] = {}
 
         def put(item: Object) -> None:
             meta = object_meta(item)
-            uids[meta.namespace, meta.name] = meta.uid
+            known = {name: meta.annotations[name] for name in KEPT if name in meta.annotations}
+            self._pods[meta.namespace, meta.name] = replace(meta, annotations=known)
+
+        def drop(key: Key) -> None:
+            meta = self._pods.pop(key, None)
+            if meta is not None:
+                gone(meta.uid)
 
         return Watch(
             self._kube,
             path_of("v1", "pods"),
             put=put,
-            drop=lambda key: gone(uids.pop(key, "")),
+            drop=drop,
             label_selector=POD_SELECTOR,
             metadata_only=True,
         )
@@ -113,19 +124,23 @@ class BundleStore:
             raise KubeError(f"ConfigMap {name} has no {BUNDLE_KEY}")
         return StoredBundle(object_meta(item), content)
 
-    async def pod(self, namespace: str, name: str) -> ObjectMeta | None:
-        """Return a pod's metadata; None when it is gone.
+    async def pod(self, namespace: str, name: str, uid: str) -> ObjectMeta | None:
+        """Return a pod's metadata, as the watch knows it or asked for; None when it is gone.
 
         Raises:
             KubeError: It cannot be read now.
         """
+        known = self._pods.get((namespace, name))
+        if known is not None and known.uid == uid:
+            return known
         try:
             item = await self._kube.get(path_of("v1", "pods", namespace, name), accept=METADATA)
         except ApiError as error:
             if error.status == 404:
                 return None
             raise
-        return object_meta(item)
+        meta = object_meta(item)
+        return meta if meta.uid == uid else None
 
     async def review(self, token: str, audience: str) -> Reviewed | None:
         """Return whose token it is; None when it is not valid for the audience, or bound to no pod.
