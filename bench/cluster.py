@@ -8,6 +8,9 @@ import threading
 import time
 from typing import Any
 
+import operator_polls
+import operator_scale
+
 from sluice_dev.installation import COMPONENTS, NAMESPACE, bring_up
 from sluice_dev.kubectl import Kubectl, until
 from sluice_dev.story import SHOP, Database, Story
@@ -173,10 +176,18 @@ def operator() -> dict[str, Any]:
         }
     finally:
         story.close()
+    # The rest is measured before API servers of its own, without a node.
+    results["long_polls"] = operator_polls.operator_polls()
+    results["ten_thousand_pods"] = operator_scale.measure()
     return {"results": results}
 
 
 def report(found: dict[str, Any]) -> None:
     """Print the numbers for people."""
     for name, values in found["results"].items():
-        print(f"{name:<24} " + "  ".join(f"{key} {value}" for key, value in values.items()))
+        if name == "ten_thousand_pods":
+            operator_scale.show(values)
+            continue
+        print(name)
+        for key, value in values.items():
+            print(f"  {key:<28} {value}")
