@@ -23,6 +23,10 @@ demo: ## Bring up a cluster with Sluice and an application, governed and not (CL
 demo-down: ## Remove what `make demo` and `make e2e` brought up
 	@$(BIN)/python tools/demo/demo.py --down
 
+images: ## Build the images as docker-archive tars and print their names and files
+	@tools/setup.sh core
+	@tools/cluster images --build-only
+
 e2e: setup ## Run the end-to-end stories on a real cluster, brought up when there is none (ONLY=name of a story)
 	@$(BIN)/python -c 'from sluice_dev.installation import bring_up; bring_up(print)'
 	@$(BIN)/pytest -q e2e $(if $(ONLY),-k "$(ONLY)")
@@ -64,4 +68,4 @@ clean: ## Remove what was built inside the tree (what is cached outside it stays
 	@rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help setup try demo demo-down e2e test check corpus corpus-ratchet fuzz bench native format clean
+.PHONY: help setup try demo demo-down images e2e test check corpus corpus-ratchet fuzz bench native format clean
