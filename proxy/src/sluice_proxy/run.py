@@ -227,6 +227,7 @@ class Sidecar:
                 spool_bytes_max=settings.spool_bytes_max,
                 segment_bytes_max=min(SEGMENT_BYTES_MAX, settings.spool_bytes_max // 4),
                 sessions_max=settings.sessions_max,
+                resolver=settings.resolver,
             )
         except OSError as error:
             raise SpoolError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from sluice_proxy.decide import Workload
 
@@ -42,6 +43,8 @@ class SidecarSettings:
     """Host and port of health and metrics; None: nowhere."""
     bundle_keys: dict[str, str] = field(default_factory=dict[str, str], repr=False)
     """Public keys (PEM) by id: the present one and, while keys are rotated, the next."""
+    resolver: Literal["dns", "system"] = "system"
+    """Who knows the addresses of upstreams. ``dns``: never the hosts file, which leads a pod's names to the sidecar."""
     spool_bytes_max: int = 1 << 30
     """Of the audit spool. What does not fit makes it unwritable, and governed statements are refused."""
     drain_s: float = 30.0

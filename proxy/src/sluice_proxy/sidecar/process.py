@@ -191,6 +191,7 @@ class PodSidecar:
             opa_program=None,
             bundle_port=self._bundle_port,
             first_policy_s=None,
+            resolver="dns",
             health=self._health,
             bundle_keys=dict(environment.trust.keys),
             spool_bytes_max=environment.spool_bytes_max,
