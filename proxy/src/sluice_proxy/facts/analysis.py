@@ -16,7 +16,7 @@ from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.parameters import Parameters
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Query, Source
-from sluice_proxy.facts.tree import Node, dictionaries
+from sluice_proxy.facts.tree import Node, Offsets, dictionaries
 from sluice_proxy.governed import GovernedRelation, governed_relations
 
 
@@ -57,6 +57,7 @@ class Analysis:
     governed: Mapping[int, GovernedRelation]
     allow: allowlists.AllowList
     parameters: Parameters
+    offsets: Offsets = field(default_factory=Offsets)
     pending: list[PendingEdit] = field(default_factory=list[PendingEdit])
     sources: list[Source] = field(default_factory=list[Source])
     uses: dict[str, TableUse] = field(default_factory=dict[str, TableUse])

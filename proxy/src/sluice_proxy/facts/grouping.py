@@ -7,7 +7,7 @@ from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.predicates import clause_end
 from sluice_proxy.facts.scopes import Level, Source
-from sluice_proxy.facts.tree import Node, dictionaries, first_offset, strings, unwrap
+from sluice_proxy.facts.tree import Node, dictionaries, strings, unwrap
 
 
 def group(a: Analysis, body: Node, level: Level) -> None:
@@ -80,7 +80,7 @@ def _extend(a: Analysis, body: Node, source: Source, grouped: set[str]) -> None:
     for name in sorted(used - set(plain)):
         _aggregated(a, body, source, name)
     if plain:
-        offset = first_offset(body["groupClause"])
+        offset = a.offsets.first(body["groupClause"])
         if offset is not None:
             end = _list_end(a, a.tokens.at(offset))
             a.append(end, "".join(f", {quoted(source.refname)}.{quoted(name)}" for name in plain))

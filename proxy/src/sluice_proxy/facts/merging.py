@@ -13,7 +13,7 @@ from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.returning import returning
 from sluice_proxy.facts.scopes import Level, Query, Source
 from sluice_proxy.facts.targets import conditions, filtered, note_written, target_of
-from sluice_proxy.facts.tree import Node, first_offset, strings, unwrap
+from sluice_proxy.facts.tree import Node, strings, unwrap
 
 
 def merge(a: Analysis, body: Node, level: Level, result: Query) -> None:
@@ -121,7 +121,7 @@ def _insert(a: Analysis, when: Node, level: Level, target: Source) -> None:
 
 def _values(a: Analysis, when: Node) -> int:
     """Return the bracket of a clause's VALUES."""
-    offset = first_offset(when["values"])
+    offset = a.offsets.first(when["values"])
     if offset is None:
         raise not_understood("VALUES that cannot be found in the text")
     index = a.tokens.at(offset)

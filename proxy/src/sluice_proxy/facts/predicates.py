@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from sluice_proxy.facts.analysis import Analysis, Wrap
 from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.traits import Trait
-from sluice_proxy.facts.tree import Node, first_offset, unwrap
+from sluice_proxy.facts.tree import Node, unwrap
 
 _STOPS = frozenset(
     [
@@ -86,7 +88,7 @@ def clause(a: Analysis, node: Node, word: str) -> tuple[int, int]:
     Raises:
         ClientError: The keyword is not where the tree says.
     """
-    offset = first_offset(node)
+    offset = a.offsets.first(node)
     if offset is None:
         raise not_understood(f"a {word.upper()} clause that cannot be found in the text")
     start = a.tokens.at(offset)
@@ -158,8 +160,9 @@ def _pieces(a: Analysis, start: int, end: int) -> list[tuple[int, int]]:
 def _piece_of(
     a: Analysis, node: Node, pieces: list[tuple[int, int]], whole: tuple[int, int]
 ) -> tuple[int, int]:
-    offset = first_offset(node)
+    offset = a.offsets.first(node)
     if offset is None:
         return whole
     index = a.tokens.at(offset)
-    return next((piece for piece in pieces if piece[0] <= index < piece[1]), whole)
+    place = bisect_right(pieces, (index, len(a.tokens))) - 1
+    return pieces[place] if place >= 0 and pieces[place][0] <= index < pieces[place][1] else whole

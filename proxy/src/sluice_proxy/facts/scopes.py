@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sluice_proxy.catalog.model import Column, ColumnType, Relation
 from sluice_proxy.facts.model import TableUse
@@ -135,17 +136,35 @@ class Query:
     fenced: bool = False
     arms: list[Query] = field(default_factory=list["Query"])
 
+    done: bool = False
+    """It is walked: what ``filtered`` says of it changes by fences only."""
+    remembered: tuple[int, bool] = (-1, False)
+    """How many fences there were when ``filtered`` was last worked out, and what it was."""
+
     @property
     def filtered(self) -> bool:
         """True when hidden rows are below it and nothing keeps the planner out."""
         if self.opaque or self.fenced or self.offset:
             return False
+        if self.done and self.remembered[0] == Fences.made:
+            return self.remembered[1]
+        found = self._filtered()
+        self.remembered = (Fences.made, found)
+        return found
+
+    def _filtered(self) -> bool:
         if any(arm.filtered for arm in self.arms):
             return True
         if self.level is None:
             return False
         # A LATERAL sub-select is flattened into the level whose rows it reads.
         return any(source.filtered for source in (*self.level.sources, *self.level.outer))
+
+
+class Fences:
+    """Counts what makes remembered answers about filters stale; of all statements together, which is only cautious."""
+
+    made: ClassVar[int] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ def query(
     if a.nested == 1 and role == "top":
         result.total = False
     a.nested -= 1
+    result.done = True
     return result
 
 

@@ -10,8 +10,8 @@ from sluice_proxy.facts.naming import Resolved, quoted, resolve
 from sluice_proxy.facts.predicates import condition
 from sluice_proxy.facts.projection import SYSTEM_SCHEMAS, projection
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.scopes import Level, Query, Source
-from sluice_proxy.facts.tree import Node, first_offset, strings, unwrap
+from sluice_proxy.facts.scopes import Fences, Level, Query, Source
+from sluice_proxy.facts.tree import Node, strings, unwrap
 from sluice_proxy.governed import GovernedRelation
 
 
@@ -193,7 +193,7 @@ def _subselect(a: Analysis, body: Node, level: Level) -> Source:
 
 def _subselect_end(a: Analysis, select: Node) -> int:
     """Return the token that closes a sub-select in FROM, or -1 when it cannot be told."""
-    offset = first_offset(select)
+    offset = a.offsets.first(select)
     if offset is None:
         return -1
     tokens, index = a.tokens, a.tokens.at(offset)
@@ -371,4 +371,5 @@ def fence(a: Analysis, query: Query) -> None:
     if query.end < 0:
         raise not_understood("a sub-select without an alias over rows that a policy filters")
     query.fenced = True
+    Fences.made += 1
     a.fenced.append(query)

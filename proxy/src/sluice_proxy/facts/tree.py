@@ -84,7 +84,7 @@ def unwrap(node: Node) -> tuple[str, Node]:
 
 
 def dictionaries(value: Any) -> Iterator[tuple[str, Node]]:
-    """Yield every dictionary below ``value`` with the key that it stands under."""
+    """Yield every dictionary below ``value`` with its key; what is inside of constants is left out."""
     stack: list[Any] = [value]
     while stack:
         current = stack.pop()
@@ -92,33 +92,44 @@ def dictionaries(value: Any) -> Iterator[tuple[str, Node]]:
             for key, child in cast("Node", current).items():
                 if isinstance(child, dict):
                     yield key, cast("Node", child)
-                    stack.append(child)
+                    if key != "A_Const":
+                        stack.append(child)
                 elif isinstance(child, list):
                     stack.append(child)
         elif isinstance(current, list):
             stack.extend(cast("list[Any]", current))
 
 
-def first_offset(value: Any) -> int | None:
-    """Return the lowest byte offset that any node below ``value`` carries."""
-    lowest: int | None = None
-    stack: list[Any] = [value]
-    while stack:
-        current = stack.pop()
-        if isinstance(current, dict):
-            body = cast("Node", current)
-            for key, child in body.items():
-                if (
-                    key in ("location", "rexpr_list_start")
-                    and isinstance(child, int)
-                    and child >= 0
-                ):
-                    lowest = child if lowest is None else min(lowest, child)
-                elif isinstance(child, dict | list):
+class Offsets:
+    """Lowest byte offsets below nodes; what was asked for once is not walked again from the nodes around it."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int | None] = {}
+
+    def first(self, value: Any) -> int | None:
+        """Return the lowest byte offset that any node below ``value`` carries."""
+        lowest: int | None = None
+        stack: list[Any] = [value]
+        while stack:
+            current = stack.pop()
+            if isinstance(current, list):
+                stack.extend(cast("list[Any]", current))
+                continue
+            if id(current) in self._known:
+                known = self._known[id(current)]
+                lowest = min((each for each in (lowest, known) if each is not None), default=None)
+                continue
+            for key, child in cast("Node", current).items():
+                if isinstance(child, dict | list):
                     stack.append(child)
-        elif isinstance(current, list):
-            stack.extend(cast("list[Any]", current))
-    return lowest
+                elif key in _OFFSETS and isinstance(child, int) and child >= 0:
+                    lowest = child if lowest is None else min(lowest, child)
+        if isinstance(value, dict):
+            self._known[id(cast("Node", value))] = lowest
+        return lowest
+
+
+_OFFSETS = frozenset({"location", "rexpr_list_start"})
 
 
 def strings(items: list[Node] | None) -> list[str]:
