@@ -365,7 +365,7 @@ def test_seven_hostile_pods_are_refused(api):
 
 def test_later_webhook_that_strips_our_environment_is_found_out(api, admission, tmp_path):
     """A mutating webhook of somebody else, after ours, whose change comes back to us."""
-    with thief(admission, tmp_path) as configuration:
+    with thief(admission, tmp_path, "strip") as configuration:
         api.apply([configuration])
         try:
             pod = governed("stripped", "evil")
@@ -375,6 +375,25 @@ def test_later_webhook_that_strips_our_environment_is_found_out(api, admission, 
             api.kubectl("delete", "mutatingwebhookconfiguration", "thief")
 
 
+def test_later_webhook_that_adds_its_own_leaves_ours_in_front(api, admission, tmp_path):
+    """As a mesh does it: a label and an init container in front; we are asked again and follow."""
+    with thief(admission, tmp_path, "add") as configuration:
+        api.apply([configuration])
+        try:
+            pod = governed("meshed", "evil")
+
+            def meshed() -> str:
+                return create(api, pod, "--dry-run=server", "-o", "json")
+
+            admission.until(lambda: '"mesh"' in meshed(), "the other webhook")
+            found = json.loads(meshed())
+        finally:
+            api.kubectl("delete", "mutatingwebhookconfiguration", "thief")
+    assert [c["name"] for c in found["spec"]["initContainers"]] == [*OURS, "mesh"]
+    identity = json.loads(found["metadata"]["annotations"]["sluice.dev/identity"])
+    assert identity["labels"]["mesh"] == "on"
+
+
 THIEF = """
 import base64, json, ssl, sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -382,8 +401,14 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self):
         review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         containers = review["request"]["object"]["spec"].get("initContainers", [])
-        patch = [{"op": "remove", "path": f"/spec/initContainers/{n}/env"}
-                 for n, c in enumerate(containers) if c["name"].startswith("sluice-") and "env" in c]
+        if sys.argv[3] == "strip":
+            patch = [{"op": "remove", "path": f"/spec/initContainers/{n}/env"}
+                     for n, c in enumerate(containers) if c["name"].startswith("sluice-") and "env" in c]
+        elif containers and not any(c["name"] == "mesh" for c in containers):
+            patch = [{"op": "add", "path": "/metadata/labels/mesh", "value": "on"},
+                     {"op": "add", "path": "/spec/initContainers/0", "value": {"name": "mesh", "image": "m"}}]
+        else:
+            patch = []
         answer = {"uid": review["request"]["uid"], "allowed": True, "patchType": "JSONPatch",
                   "patch": base64.b64encode(json.dumps(patch).encode()).decode()}
         body = json.dumps({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
@@ -404,13 +429,13 @@ server.serve_forever()
 class thief:  # noqa: N801
     """The other webhook while it is entered."""
 
-    def __init__(self, admission: Admission, folder: Path) -> None:
+    def __init__(self, admission: Admission, folder: Path, what: str) -> None:
         now = datetime.now(UTC)
         chain, key = admission.authority.issue(["127.0.0.1"], now, timedelta(hours=1))
         pair = folder / "pair.pem"
         pair.write_bytes(key + b"\n" + chain)
         self.port = free_port()
-        self.command = [sys.executable, "-c", THIEF, str(self.port), str(pair)]
+        self.command = [sys.executable, "-c", THIEF, str(self.port), str(pair), what]
         self.bundle = base64.b64encode(admission.authority.pem).decode()
 
     def __enter__(self) -> dict[str, Any]:
