@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from sluice_crds import DatabaseAccessPolicy
@@ -66,8 +67,18 @@ def canonical(value: object) -> bytes:
 
 def content_revision(files: Mapping[str, bytes]) -> str:
     """The hash that names a bundle's content: ``sha256sum $(sort paths) | sha256sum``."""
-    lines = "".join(f"{hashlib.sha256(files[p]).hexdigest()}  {p}\n" for p in sorted(files))
+    lines = "".join(f"{_digest(files[path])}  {path}\n" for path in sorted(files))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _digest(data: bytes) -> str:
+    # The library's modules are the same in every bundle: hashed once, not for each of many profiles.
+    return _module_digests().get(data) or hashlib.sha256(data).hexdigest()
+
+
+@cache
+def _module_digests() -> Mapping[bytes, str]:
+    return {data: hashlib.sha256(data).hexdigest() for data in library().values()}
 
 
 def _distinct(resources: Iterable[Resource]) -> tuple[list[Resource], list[Problem]]:
@@ -120,6 +131,16 @@ class Judged:
     """Those without errors, by full name."""
     problems: tuple[Problem, ...] = ()
     """Of every resource, in reading order."""
+    _documents: dict[tuple[str, bool], Mapping[str, Any]] = field(
+        default_factory=dict[tuple[str, bool], Mapping[str, Any]], repr=False, compare=False
+    )
+
+    def _database(self, database: Database, namespace: str) -> Mapping[str, Any]:
+        """Its entry, which is the same for all namespaces that it admits, and for all others."""
+        key = (database.name, database.admits(namespace))
+        if key not in self._documents:
+            self._documents[key] = database_document(database, namespace)
+        return self._documents[key]
 
     def document(self, profile: Profile, denied: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What one profile comes under, as ``data.json`` has it below ``sluice_data``.
@@ -130,7 +151,7 @@ class Judged:
                 the reason, a sentence; they need no classification.
         """
         selected = (_selected(policy, self.databases, profile) for policy in self.policies)
-        databases = {n: database_document(d, profile.namespace) for n, d in self.databases.items()}
+        databases = {n: self._database(d, profile.namespace) for n, d in self.databases.items()}
         for name, reason in (denied or {}).items():
             databases[name] = {"state": "denied", "reason": reason}
         return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,17 +43,31 @@ class Builder:
         """Keep only these profiles."""
         self._built = {name: built for name, built in self._built.items() if name in profiles}
 
-    async def build(
-        self, profile: Profile, effective: Effective, serial: int
-    ) -> tuple[Built, Compiled]:
-        """Compile and try.
+    async def compile(
+        self, profiles: Sequence[Profile], effective: Effective
+    ) -> list[tuple[dict[str, Any], Compiled]]:
+        """Compile some profiles, in a thread."""
+        return await asyncio.to_thread(lambda: [_compile(one, effective) for one in profiles])
+
+    async def judge(
+        self,
+        profile: Profile,
+        document: Mapping[str, Any],
+        compiled: Compiled,
+        *,
+        effective: Effective,
+        serial: int,
+        published: str | None,
+    ) -> Built:
+        """Try content, but for what was tried before it was published.
 
         Raises:
             OpaError: OPA is away.
         """
-        document, compiled = await asyncio.to_thread(_compile, profile, effective)
+        problem = None
+        if compiled.revision != published:
+            problem = await self._smoke.problem(compiled, profile, document)
         databases: Mapping[str, Any] = document["databases"]
-        problem = await self._smoke.problem(compiled, profile, databases)
         reach = Reach(
             policies=frozenset(entry["name"] for entry in document["policies"]),
             databases=frozenset(
@@ -61,7 +75,7 @@ class Builder:
             ),
         )
         built = self._built[profile.id] = Built(serial, compiled.revision, reach, problem)
-        return built, compiled
+        return built
 
 
 def _compile(profile: Profile, effective: Effective) -> tuple[dict[str, Any], Compiled]:

@@ -7,12 +7,13 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import structlog
 
 from sluice_operator import log_keys as keys
 from sluice_operator.controller import metrics
-from sluice_operator.controller.building import Builder, Built
+from sluice_operator.controller.building import Builder
 from sluice_operator.controller.estate import Estate
 from sluice_operator.controller.memory import LastValidStore
 from sluice_operator.controller.opa import OpaError
@@ -31,8 +32,8 @@ log = structlog.get_logger(__name__)
 
 DEBOUNCE_S = 0.02
 """After the first sign of a change: `kubectl apply -f` of a folder is one change, not twenty."""
-PARALLEL = 4
-"""Profiles in work at once: one compiles while others are signed and written."""
+BATCH = 16
+"""Profiles compiled at once: bounds what is held in memory."""
 RETRY_MIN_S = 0.2
 RETRY_MAX_S = 10.0
 TOO_LARGE = frozenset({413, 422})
@@ -159,10 +160,9 @@ class Reconciler:
         effective = await self._decide(resources)
         work = _Pass(trust, effective, self._serial)
         profiles = {pod.profile_id: pod.profile for pod in estate.pods.values()}
-        gate = asyncio.Semaphore(PARALLEL)
-        await asyncio.gather(
-            *(self._profile(profile_id, p, work, gate) for profile_id, p in profiles.items())
-        )
+        items = list(profiles.items())
+        for start in range(0, len(items), BATCH):
+            await self._batch(items[start : start + BATCH], work)
         self._builder.forget(set(profiles))
         if work.failed or not self._leading():
             return False
@@ -217,37 +217,75 @@ class Reconciler:
         self._serial += 1
         return effective
 
-    async def _profile(
-        self, profile_id: str, profile: Profile, work: _Pass, gate: asyncio.Semaphore
-    ) -> None:
-        async with gate:
-            try:
-                await self._bring_up(profile_id, profile, work)
-            except (KubeError, MovedError, OpaError) as error:
-                work.failed = True
-                self._complain("bundle", error)
+    async def _batch(self, items: list[tuple[str, Profile]], work: _Pass) -> None:
+        """Bring some profiles up to date: compiled together, published side by side."""
+        fresh = [item for item in items if self._due(item[0], work)]
+        compiled = await self._builder.compile([profile for _, profile in fresh], work.effective)
+        await asyncio.gather(
+            *(
+                self._profile(profile_id, profile, content, work)
+                for (profile_id, profile), content in zip(fresh, compiled, strict=True)
+            )
+        )
 
-    async def _bring_up(self, profile_id: str, profile: Profile, work: _Pass) -> None:
-        compiled: Compiled | None = None
-        built: Built | None = self._builder.known(profile_id, work.serial)
+    def _due(self, profile_id: str, work: _Pass) -> bool:
+        """Whether a profile is to be compiled: anew, or because its bundle is to be written again."""
+        built = self._builder.known(profile_id, work.serial)
         if built is None:
-            built, compiled = await self._builder.build(profile, work.effective, work.serial)
+            return True
         work.reach[profile_id] = built.reach
         if built.problem is not None:
-            metrics.SMOKE_FAILED.inc()
             work.refused[profile_id] = built.problem
-            return
-        why = cause(
-            built.revision,
+            return False
+        return self._cause(profile_id, built.revision, work) is not None
+
+    def _cause(self, profile_id: str, revision: str, work: _Pass) -> str | None:
+        return cause(
+            revision,
             self._estate.bundles.get(profile_id),
             trust=work.trust.digest,
             now=time.time(),
             renew_s=self._settings.max_policy_age_s / 4,
         )
+
+    async def _profile(
+        self,
+        profile_id: str,
+        profile: Profile,
+        content: tuple[Mapping[str, Any], Compiled],
+        work: _Pass,
+    ) -> None:
+        try:
+            await self._bring_up(profile_id, profile, content, work)
+        except (KubeError, MovedError, OpaError) as error:
+            work.failed = True
+            self._complain("bundle", error)
+
+    async def _bring_up(
+        self,
+        profile_id: str,
+        profile: Profile,
+        content: tuple[Mapping[str, Any], Compiled],
+        work: _Pass,
+    ) -> None:
+        document, compiled = content
+        present = self._estate.bundles.get(profile_id)
+        built = await self._builder.judge(
+            profile,
+            document,
+            compiled,
+            effective=work.effective,
+            serial=work.serial,
+            published=present.revision if present else None,
+        )
+        work.reach[profile_id] = built.reach
+        if built.problem is not None:
+            metrics.SMOKE_FAILED.inc()
+            work.refused[profile_id] = built.problem
+            return
+        why = self._cause(profile_id, built.revision, work)
         if why is None:
             return
-        if compiled is None:
-            built, compiled = await self._builder.build(profile, work.effective, work.serial)
         if not self._leading():
             work.failed = True
             return

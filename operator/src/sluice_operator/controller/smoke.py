@@ -80,14 +80,14 @@ class Smoke:
         self._passed: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def problem(
-        self, compiled: Compiled, profile: Profile, databases: Mapping[str, Any]
+        self, compiled: Compiled, profile: Profile, document: Mapping[str, Any]
     ) -> str | None:
         """Return why content must not be published; None when it may.
 
         Args:
             compiled: The content.
             profile: Whose it is.
-            databases: The databases of its document, by full name.
+            document: Its document.
 
         Raises:
             OpaError: OPA is away: nothing can be said.
@@ -96,7 +96,7 @@ class Smoke:
         if key in self._passed:
             return None
         async with self._lock:
-            found = await self._try(compiled, profile, databases)
+            found = await self._try(compiled, profile, _asked(document))
         if found is None:
             self._passed[key] = None
             while len(self._passed) > PASSED_MAX:
@@ -125,6 +125,22 @@ class Smoke:
             await self._opa.ask("GET", "/health")  # Away: not the content's fault.
             return f"OPA fails to decide: {error}"
         return _judge(answer.get("result") or {}, databases, compiled.revision)
+
+
+def _asked(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The databases to ask about: all, but of those that no policy names one for each distinct entry.
+
+    What the others answer differs in their names alone; there may be hundreds of them for each of hundreds of profiles.
+    """
+    databases: Mapping[str, Any] = document["databases"]
+    named = {name for policy in document["policies"] for name in policy["databases"]}
+    chosen = {name: databases[name] for name in databases if name in named}
+    seen: list[Any] = []
+    for name in sorted(databases):
+        if name not in named and databases[name] not in seen:
+            seen.append(databases[name])
+            chosen[name] = databases[name]
+    return chosen
 
 
 def _questions(profile: Profile, databases: Mapping[str, Any]) -> dict[str, Any]:
