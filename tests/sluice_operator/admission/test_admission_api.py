@@ -283,7 +283,7 @@ def test_stored_pod_copied_into_a_new_one_is_injected_afresh(api):
     assert again["metadata"]["annotations"] == metadata["annotations"]
 
 
-def test_limit_range_and_api_token_are_no_tampering(api):
+def test_limit_range_is_no_tampering_and_the_api_token_is_the_applications(api):
     """Built-in plugins change our containers after us."""
     api.create_namespace("limited")
     limits = [{"type": "Container", "default": {"cpu": "1", "ephemeral-storage": "1Gi"}}]
@@ -300,7 +300,8 @@ def test_limit_range_and_api_token_are_no_tampering(api):
     pod = stored(api, governed("desk", "limited"))
     proxy = pod["spec"]["initContainers"][2]
     assert proxy["resources"]["limits"]["cpu"] == "1"
-    assert "kube-api-access" in json.dumps(proxy["volumeMounts"])
+    assert "kube-api-access" in json.dumps(pod["spec"]["containers"])
+    assert "kube-api-access" not in json.dumps(pod["spec"]["initContainers"])
 
 
 def test_plain_pod_is_left_alone(api):

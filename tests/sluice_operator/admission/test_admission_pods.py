@@ -26,15 +26,8 @@ def test_injected_pod_passes(stored, judge):
 
 
 def test_what_the_api_server_adds_passes(stored, judge):
-    """A LimitRange's defaults, the ServiceAccount plugin's mount, defaulted fields."""
+    """A LimitRange's defaults, defaulted fields."""
     for container in stored["spec"]["initContainers"]:
-        container.setdefault("volumeMounts", []).append(
-            {
-                "name": "kube-api-access-x2v7k",
-                "readOnly": True,
-                "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
-            }
-        )
         limits = container.setdefault("resources", {}).setdefault("limits", {})
         limits.setdefault("cpu", "2")
         container["resizePolicy"] = [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]

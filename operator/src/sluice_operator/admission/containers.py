@@ -114,8 +114,11 @@ def our_containers(
 ) -> list[dict[str, Any]]:
     """sluice-init, sluice-opa and sluice-proxy."""
     run = _mount(names.RUN_VOLUME, names.RUN_PATH)
+    # The ServiceAccount plugin of the API server gives its token to all that mount nothing there.
+    no_token = _mount(names.EMPTY_VOLUME, names.SERVICE_ACCOUNT_PATH, read_only=True)
     mounts = [
         run,
+        no_token,
         _mount(names.STATE_VOLUME, names.STATE_PATH),
         _mount(names.SPOOL_VOLUME, names.SPOOL_PATH),
         _mount(names.TOKEN_VOLUME, names.TOKEN_PATH, read_only=True),
@@ -141,7 +144,7 @@ def our_containers(
             "resources": requirements(tuning.opa),
             "startupProbe": _probe(*opa_probe, period=1, failures=_STARTUP_FAILURES),
             "livenessProbe": _probe(*opa_probe, period=10, failures=6),
-            "volumeMounts": [run],
+            "volumeMounts": [run, no_token],
         },
         {
             **_container(names.PROXY, image, settings, ["run"]),
@@ -172,6 +175,7 @@ def our_volumes(
     }
     return [
         {"name": names.RUN_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": RUN_BYTES}},
+        {"name": names.EMPTY_VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "4Ki"}},
         {"name": names.STATE_VOLUME, "emptyDir": {"sizeLimit": STATE_BYTES}},
         {"name": names.SPOOL_VOLUME, "emptyDir": {"sizeLimit": f"{spool_mib}Mi"}},
         {

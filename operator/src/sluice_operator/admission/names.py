@@ -39,6 +39,8 @@ RUN_VOLUME: Final = "sluice-run"
 STATE_VOLUME: Final = "sluice-state"
 SPOOL_VOLUME: Final = "sluice-spool"
 TOKEN_VOLUME: Final = "sluice-token"  # noqa: S105  # The name of a volume.
+EMPTY_VOLUME: Final = "sluice-empty"
+"""Lies over the place of the application's API token: our containers have no use for it."""
 CATALOG_VOLUME: Final = "sluice-catalog-"
 LOCAL_VOLUMES: Final = (RUN_VOLUME, STATE_VOLUME, SPOOL_VOLUME)
 

@@ -16,10 +16,10 @@ from sluice_operator.admission.reading import entries, section
 
 _VOLUME: Final = re.compile(
     rf"{names.RUN_VOLUME}|{names.STATE_VOLUME}|{names.SPOOL_VOLUME}|{names.TOKEN_VOLUME}"
+    rf"|{names.EMPTY_VOLUME}"
     rf"|{names.CATALOG_VOLUME}[0-9]+"
 )
 _ADDRESS: Final = re.compile(r"127\.0\.0\.([0-9]{1,3})")
-_API_ACCESS: Final = "kube-api-access-"
 _TRACES: Final = frozenset({*names.WRITTEN} - {names.CAPTURE})
 
 _CONTAINER_FIELDS: Final = frozenset(
@@ -183,21 +183,12 @@ def joined(rest: Pod, part: Part) -> Pod:
 def normal_container(container: Mapping[str, Any]) -> Fields:
     """A container without what the API server adds to every container by itself."""
     out = dict(container)
-    mounts = [m for m in entries(out, "volumeMounts") if not _api_access(m)]
-    out["volumeMounts"] = mounts
     if all(p.get("restartPolicy") == "NotRequired" for p in entries(out, "resizePolicy")):
         out.pop("resizePolicy", None)
     context = section(out, "securityContext")
     if context.get("procMount") == "Default":
         out["securityContext"] = {k: v for k, v in context.items() if k != "procMount"}
     return out
-
-
-def _api_access(mount: Mapping[str, Any]) -> bool:
-    """The mount of the application's API token, which the ServiceAccount plugin gives to all."""
-    if mount.get("mountPath") != names.SERVICE_ACCOUNT_PATH:
-        return False
-    return str(mount.get("name")).startswith(_API_ACCESS) and mount.get("readOnly") is True
 
 
 def normal_volume(volume: Mapping[str, Any]) -> Fields:
