@@ -96,19 +96,17 @@ class NodeFiles:
         for name in ("config/cni", "kubelet", "containerd", "pods"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         cni = self.directory / "config" / "cni"
-        self.containerd.write_text(
-            _CONTAINERD.format(
-                root=self.directory / "containerd", socket=self.socket, pause=PAUSE_IMAGE, cni=cni
-            )
+        root = self.directory / "containerd"
+        _write(
+            self.containerd,
+            _CONTAINERD.format(root=root, socket=self.socket, pause=PAUSE_IMAGE, cni=cni),
         )
         _json(cni / "10-sluice.conflist", self._cni())
         _json(self.kubelet, self._kubelet())
         _json(self.proxy, self._proxy())
-        users = self.control.directory
-        self.corefile.write_text(
-            _COREFILE.format(node=self.network.node, kubeconfig=users / "coredns.kubeconfig")
-        )
-        (self.directory / "config" / "resolv.conf").write_text(f"nameserver {self.network.node}\n")
+        coredns = self.control.directory / "coredns.kubeconfig"
+        _write(self.corefile, _COREFILE.format(node=self.network.node, kubeconfig=coredns))
+        _write(self.directory / "config" / "resolv.conf", f"nameserver {self.network.node}\n")
 
     def _cni(self) -> dict[str, Any]:
         # A cable for each pod instead of a bridge: Services then need no bridge netfilter.
@@ -182,7 +180,13 @@ class NodeFiles:
 
 
 def _json(path: Path, document: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=1))
+    _write(path, json.dumps(document, indent=1))
+
+
+def _write(path: Path, text: str) -> None:
+    # kube-proxy ends when its file is written, though nothing in it changed.
+    if not path.exists() or path.read_text() != text:
+        path.write_text(text)
 
 
 def dns_objects(network: Network) -> list[dict[str, Any]]:

@@ -47,6 +47,8 @@ class LocalCluster:
         self.directory = (directory or state_folder(name)).absolute()
         self._running = Processes(self.directory / "run")
         self._number = self._noted_number()
+        self._seen: set[str] = set()
+        """Programs that were started, or found running, by this object."""
 
     @property
     def exists(self) -> bool:
@@ -142,6 +144,7 @@ class LocalCluster:
     # ---- How it is made ---------------------------------------------------------------------------------
 
     def _up(self, begun: float, deadline: float) -> float:
+        self._seen.clear()
         network = Network(self._take_number())
         holder = self._node(network).up()
         control, files = self._control(network), self._files(network)
@@ -168,6 +171,7 @@ class LocalCluster:
 
     def _starter(self, holder: int) -> Callable[[str, list[str]], bool]:
         def start(name: str, command: list[str]) -> bool:
+            self._seen.add(name)
             return self._running.ensure(name, command, inside=holder, marker=str(self.directory))
 
         return start
@@ -237,7 +241,7 @@ class LocalCluster:
 
     def _wait(self, what: str, deadline: float, problem: Callable[[], str | None]) -> None:
         while (why := problem()) is not None:
-            for name in _ORDER:
+            for name in self._seen:
                 if self._running.ended(name):
                     raise ClusterError(f"{name} ended:\n{self._running.log_end(name)}")
             if time.monotonic() > deadline:

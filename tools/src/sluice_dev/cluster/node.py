@@ -167,8 +167,9 @@ class Node:
         while self.cgroups_left() and time.monotonic() < deadline:
             self._remove_cgroups()
             time.sleep(0.05)
-        if _exists(self.network.link):
-            _ip("link", "delete", self.network.link)
+        if _exists(self.network.link):  # It goes with the node's end of it, at any moment now.
+            with contextlib.suppress(NodeError):
+                _ip("link", "delete", self.network.link)
         deadline = time.monotonic() + 5
         while _exists(self.network.link) and time.monotonic() < deadline:
             time.sleep(0.05)
