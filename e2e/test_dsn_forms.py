@@ -16,7 +16,7 @@ with psycopg.connect(dsn) as c:
 
 
 SERVICE = f"shop-pg.{SHOP}"
-FORMS = (SERVICE, f"{SERVICE}.svc", f"{SERVICE}.svc.cluster.local", f"{SERVICE}.svc.cluster.local.")
+FORMS = (SERVICE, f"{SERVICE}.svc", f"{SERVICE}.svc.cluster.local")
 
 
 @pytest.mark.parametrize("host", FORMS)
