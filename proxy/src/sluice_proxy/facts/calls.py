@@ -47,6 +47,16 @@ _TOTAL = frozenset(
     ]
 )
 """Functions over text that raise for no value."""
+_CONFIGURED = (
+    "to_ts",
+    "plainto_ts",
+    "phraseto_ts",
+    "websearch_to_ts",
+    "ts_",
+    "json_to_ts",
+    "jsonb_to_ts",
+)
+"""Text search takes the name of a configuration: a name, not a value."""
 _RESULTS = dict.fromkeys(
     [
         *("length", "char_length", "character_length", "octet_length", "bit_length"),
@@ -99,7 +109,7 @@ def call(a: Analysis, body: Node, level: Level) -> Trait:
         parts.append(walk(a, body["agg_filter"], level))
     if "over" in body:
         window(a, body["over"], level)
-    if category == "values":
+    if category == "values" and not names[-1].startswith(_CONFIGURED):
         for item in body.get("args", ()):
             _free[0](a, item)
     if a.enforcing:
