@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,10 +71,21 @@ class Sidecar:
         source: BundleSource,
         databases: Databases,
         denials: DenialObserver | None = None,
+        weak: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
+        """Make one; nothing is opened yet.
+
+        Args:
+            settings: What it is told.
+            source: Where bundles come from.
+            databases: The present set; whoever made it changes it.
+            denials: Is told of refused sessions.
+            weak: Returns what does not work fully outside of the sidecar itself, by part.
+        """
         self._settings = settings
         self._databases = databases
         self._denials = denials
+        self._weak = weak
         self.metrics = Metrics()
         self._policy = self._make_policy(source)
         self._health = HealthServer(
@@ -115,7 +126,9 @@ class Sidecar:
         settings = self._settings
         for directory in (settings.state_directory, settings.runtime_directory):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings.runtime_directory.chmod(0o700)
+        if settings.opa_program is not None:
+            # A pod's volume is not ours to change; the application does not mount it.
+            settings.runtime_directory.chmod(0o700)
         bundles = BundleClient(
             directory=settings.state_directory,
             profile=settings.profile,
@@ -363,6 +376,7 @@ class Sidecar:
         """Return what does not work fully although the sidecar is ready: a database may be down at any time."""
         problems = self._databases.catalog_problems()
         found = {f"catalog {name}": problem for name, problem in problems.items()}
+        found |= self._weak()
         if self._policy.bundles.refusal is not None:
             found["newest bundle"] = self._policy.bundles.refusal
         elif self._policy.bundles.activation_error is not None:

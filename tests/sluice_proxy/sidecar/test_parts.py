@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -234,14 +235,27 @@ def test_wrong_environment_is_a_usage_error(pod):
     assert "SLUICE_DATABASES" in pod.layout.termination.read_text()
 
 
+def as_in_a_pod(pod) -> list[str]:
+    """The prefix of a command that may not change folders of others, as a pod's volumes are."""
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        return []
+    for path in (pod.layout.run, pod.layout.state, pod.layout.spool):
+        os.chown(path, 65534, 65534)
+        path.chmod(0o777)
+    lost = "-fowner,-chown,-dac_override"
+    return ["setpriv", f"--bounding-set={lost}", f"--inh-caps={lost}", "--"]
+
+
 async def test_run_prints_audit_and_ends_orderly_by_sigterm(
     pod, operator, signed, making, database_dsn
 ):
     pod.variables["SLUICE_AUDIT_LOG"] = "stdout"
+    prefix = as_in_a_pod(pod)
     assert run_prepare(pod).returncode == 0
     operator.publish(signed(1, session=making.session(level="guarded")), 1)
     pod.start_opa()
     process = await asyncio.create_subprocess_exec(
+        *prefix,
         *sidecar_command(pod, "run"),
         env={"PATH": os.environ["PATH"], **pod.variables},
         stderr=asyncio.subprocess.PIPE,

@@ -100,13 +100,14 @@ async def test_proxy_that_starts_while_the_operator_is_away_goes_on_as_before(
     operator.begin()
     operator.publish(signed(4, session=restricted("email")), 4)
     await operator.start()
-    bundles = pod.sidecar.sidecar.bundles
-    await until(lambda: bundles.counts.refused > 0)
-    assert "not above the highest" in pod.sidecar.sidecar.degraded()["newest bundle"]
+    sidecar = pod.sidecar.sidecar
+    await until(lambda: "serves sequence 4" in sidecar.degraded().get("bundle service", ""))
+    assert sidecar.in_force.sequence == 5
     async with await pod.connect(database) as client:
         assert await value(client) == REDACTED
     operator.publish(signed(6, session=restricted("email")), 6)
     await pod.in_force(6)
+    assert pod.sidecar.sidecar.degraded() == {}
     async with await pod.connect(database) as client:
         assert await value(client) == MASKED
 
@@ -124,7 +125,7 @@ async def test_bundles_that_are_not_this_pods_or_not_signed_leave_the_last_good_
         (making.archive(no_manifest | making.signatures(sign(no_manifest))), "no .manifest"),
         (making.Signer().bundle(9, metadata={"profile": operator.profile}), "does not hold"),
         (signed(9, metadata={"profile": "shop/other/000000000000"}), "profile"),
-        (signed(2), "not above"),
+        (signed(2), "not above"),  # Under an entity tag that says otherwise.
     ]
     bundles = pod.sidecar.sidecar.bundles
     async with await pod.connect(database) as client:

@@ -197,7 +197,11 @@ class PodSidecar:
             spool_bytes_max=environment.spool_bytes_max,
             drain_s=environment.drain_s,
         )
-        return Sidecar(settings, self._source, self._databases, self._denials)
+        return Sidecar(settings, self._source, self._databases, self._denials, self._weak)
+
+    def _weak(self) -> dict[str, str]:
+        problem = self._source.problem
+        return {} if problem is None else {"bundle service": problem}
 
     def _database(self, entry: DatabaseEntry) -> Database:
         host = f"[{entry.host}]" if ":" in entry.host else entry.host

@@ -194,8 +194,9 @@ class RemoteSource:
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
         self._etag: str | None = None
+        self._answered = False
         self.problem: str | None = "not asked yet"
-        """Why the service gave no answer the last time; None when it did."""
+        """What is wrong with the service; None when it answers with what is newest here."""
 
     async def next(self, after_sequence: int | None) -> bytes:
         """Return the next bundle that is not the one already here.
@@ -206,20 +207,33 @@ class RemoteSource:
         while True:
             try:
                 # The first answer tells at once whether the service is there.
-                wait = 1 if self.problem is not None and self._etag is not None else POLL_S
+                wait = POLL_S if self._answered or self._etag is None else 1
                 found = await self._remote.bundle(self._etag, wait)
             except RemoteError as error:
-                self.problem = str(error)
+                self._answered, self.problem = False, str(error)
                 await asyncio.sleep(error.retry_after_s)
                 raise
-            self.problem = None
             if found is None:
+                if not self._answered:
+                    self._answered, self.problem = True, None
                 continue
+            self._answered = True
             raw, etag = found
             match = _ETAG.match(etag)
             self._etag = etag if match else None
             if match is None:
                 await asyncio.sleep(1)  # Nothing to wait by: never in a tight loop.
-            elif int(match[1]) == after_sequence:
-                continue  # After a new start: the one that is here already.
+            elif not self._is_newer(int(match[1]), after_sequence or 0):
+                continue
             return raw
+
+    def _is_newer(self, sequence: int, after_sequence: int) -> bool:
+        """Whether a bundle is worth judging; an older one is not, for nothing leads back."""
+        self.problem = None
+        if sequence < after_sequence:
+            self.problem = (
+                f"it serves sequence {sequence}, and {after_sequence} has been seen here: "
+                "that replica is behind, or its bundles were set back"
+            )
+            log.warning("older bundle passed over", **{keys.SEQUENCE: sequence})
+        return sequence > after_sequence

@@ -23,6 +23,7 @@ LOOK_S: Final = 0.1
 """So often is looked whether something changed: the way from a change to the resource's status is seen by people."""
 PAUSE_MAX_S: Final = 10.0
 """Between attempts while the operator is away."""
+FLUSH_AFTER_S: Final = 0.3
 PROBLEMS_MAX: Final = 32
 
 
@@ -83,6 +84,7 @@ class StatusReporter:
         self._reported = reported
         self._denials = denials
         self._problem: str | None = None
+        self._sent_at = 0.0
 
     async def run(self) -> None:
         """Report until cancelled, whatever happens."""
@@ -110,11 +112,13 @@ class StatusReporter:
             await asyncio.sleep(pause * random.uniform(1.0, 1.2))  # noqa: S311
 
     async def flush(self) -> None:
-        """Report what is left, at the end."""
+        """Report what is left, at the end; not on the heels of the last report, or it would be refused."""
+        await asyncio.sleep(max(0.0, self._sent_at + FLUSH_AFTER_S - time.monotonic()))
         await self._send(status_document(self._profile, self._reported))
 
     async def _send(self, document: Mapping[str, Any]) -> bool:
         taken = self._denials.take()
+        self._sent_at = time.monotonic()
         entries = [denial.document(count) for denial, count in taken]
         try:
             await self._remote.status({**document, "denials": entries})
