@@ -304,7 +304,7 @@ async def test_not_null_columns_are_never_masked_with_null(dsn: str) -> None:
     connection = await _connect(dsn)
     try:
         for table, column, mask in _cases(catalog):
-            if column.not_null:
+            if column.not_null or column.type.domain_not_null:
                 text = _masked(table, column, mask, catalog)
                 missing = await connection.fetchval(
                     f"SELECT count(*) FROM ({text}) q WHERE num_nulls(v) = 1"

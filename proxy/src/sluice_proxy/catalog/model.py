@@ -43,6 +43,8 @@ class ColumnType:
     """False for json, xml, point …: cannot stand in GROUP BY."""
     fields: tuple[tuple[str, ColumnType], ...] = ()
     """Live attributes of a composite, in order; empty for every other type and below the first level."""
+    domain_not_null: bool = False
+    """The declared type is a NOT NULL domain, or one over such a one; drivers take the column for NOT NULL."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Column:
     reads: frozenset[str] = frozenset()
     """Columns of the same table that a generated column's expression reads."""
     default: str | None = None
-    """The default's expression as ``pg_get_expr`` prints it under an empty search_path; None: no default, or generated."""
+    """The default as ``pg_get_expr`` prints it under an empty search_path; None: no default, or generated."""
 
 
 @dataclass(frozen=True, slots=True)

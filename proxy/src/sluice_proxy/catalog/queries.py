@@ -55,7 +55,7 @@ SELECT t.oid, n.nspname::text AS schema, t.typname::text AS name,
        pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname) AS sql,
        t.typtype::text AS kind, t.typcategory::text AS category, t.typbasetype AS base,
        t.typtypmod AS typmod, t.typelem AS elem, t.typarray AS array_oid, t.typrelid AS relation,
-       t.typcollation AS collation,
+       t.typcollation AS collation, t.typnotnull AS not_null,
        (SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid
         ORDER BY e.enumsortorder LIMIT 1) AS enum_first
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace

@@ -64,6 +64,7 @@ class TypeTable:
             enum_first=row["enum_first"] if own["category"] == "E" else None,
             has_equality=self._has_equality(base.oid, ()),
             fields=self._fields(row, depth),
+            domain_not_null=self._never_null(oid),
         )
 
     def _base(self, oid: int, typmod: int) -> _Resolved:
@@ -74,6 +75,14 @@ class TypeTable:
             typmod = row["typmod"] if typmod == -1 else typmod
             oid = row["base"]
         return _Resolved(oid, typmod)
+
+    def _never_null(self, oid: int) -> bool:
+        for _ in range(_DOMAIN_DEPTH_MAX):
+            row = self._types[oid]
+            if row["kind"] != "d" or row["not_null"]:
+                return row["kind"] == "d"
+            oid = row["base"]
+        return False
 
     def _element(self, row: Row) -> Row | None:
         """Return the element's row when this is a true array (``int2vector`` is not)."""

@@ -10,12 +10,13 @@ from sluice_proxy import allowlists
 from sluice_proxy.catalog.model import Function
 from sluice_proxy.facts import types
 from sluice_proxy.facts.analysis import Analysis, constant_string, denied_function
+from sluice_proxy.facts.callsites import extent, first_argument, kept_name
 from sluice_proxy.facts.naming import literal, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level
-from sluice_proxy.facts.settings import free_valued, free_valued_names, settings_allowed
+from sluice_proxy.facts.setting_calls import setting as setting_call
 from sluice_proxy.facts.traits import BOOL, TEXT, Trait, joined, leaking
-from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.tree import Node, strings
 
 _Expression = Callable[[Analysis, Node | None, Level], Trait]
 _walk: list[_Expression] = []
@@ -208,46 +209,33 @@ def _harmless(a: Analysis, function: Function) -> str | None:
 def _special(a: Analysis, body: Node, name: str, category: str, level: Level) -> None:
     if category == "definition":
         before, after = allowlists.definition_sql("\x00").split("\x00")
-        start, end = _extent(a, body)
-        a.around(start, end, before, after + _kept_name(a, body, name))
+        start, end = extent(a, body)
+        a.around(start, end, before, after + kept_name(a, body, name))
     elif category == "size":
         _size(a, body, name)
     elif category == "sequence":
         _sequence(a, body, name)
     elif category == "setting":
-        _setting(a, body, name, level)
+        setting_call(a, body, name, level)
     elif category == "query_text":
-        start, end = _extent(a, body)
+        start, end = extent(a, body)
         text = a.tokens.text.decode("utf-8", "replace")
         a.exact = True
-        a.replace(start, end, f"{literal(text)}::pg_catalog.text" + _kept_name(a, body, name))
-
-
-def _kept_name(a: Analysis, body: Node, name: str) -> str:
-    return f" AS {quoted(name)}" if a.bare_call == id(body) else ""
-
-
-def _extent(a: Analysis, body: Node) -> tuple[int, int]:
-    """Return the tokens of a call, from its name to its closing parenthesis."""
-    start = a.tokens.at(body["location"])
-    opening = a.tokens.dotted_end(start, len(body["funcname"]))
-    if a.tokens.raw(opening) != b"(":
-        raise not_understood(f"a call of {strings(body['funcname'])[-1]} in a special form")
-    return start, a.tokens.close(opening) + 1
+        a.replace(start, end, f"{literal(text)}::pg_catalog.text" + kept_name(a, body, name))
 
 
 def _size(a: Analysis, body: Node, name: str) -> None:
     """Give NULL in the place of governed tables, their indexes and TOAST, so that their size reads as empty."""
-    start, end = _extent(a, body)
+    start, end = extent(a, body)
     if name in ("pg_database_size", "pg_tablespace_size"):
         a.around(
             start,
             end,
             "CASE WHEN true THEN 0::pg_catalog.int8 ELSE",
-            " END" + _kept_name(a, body, name),
+            " END" + kept_name(a, body, name),
         )
         return
-    first, stop = _first_argument(a, body)
+    first, stop = first_argument(a, body)
     if stop == first:
         return
     oids = sorted(
@@ -310,100 +298,3 @@ def _parsed_name(value: str) -> tuple[str | None, str]:
     if tokens.raw(end) != b"." or tokens.name_end(end + 1) != len(tokens):
         raise not_understood("a name with more than two parts")
     return first, tokens.name(end + 1)
-
-
-def _setting(a: Analysis, body: Node, name: str, level: Level) -> None:
-    args = body.get("args", [])
-    setting = constant_string(args[0]) if args else None
-    if setting is None and name == "current_setting" and len(args) == 1:
-        _named_later(a, body, "pg_catalog.strpos(z.n, '.') OPERATOR(pg_catalog.=) 0")
-        return
-    if (
-        setting is None
-        and name == "set_config"
-        and len(args) == 3
-        and constant_string(args[1]) is not None
-    ):
-        listed = ",".join(literal(item) for item in free_valued_names())
-        _named_later(a, body, f"pg_catalog.lower(z.n) OPERATOR(pg_catalog.=) ANY (ARRAY[{listed}])")
-        return
-    if setting is None:
-        raise refused(
-            f"permission denied for function {name}", hint="Name the setting by a constant."
-        )
-    if name == "current_setting":
-        if not a.allow.setting_readable(setting):
-            if len(args) == 1:
-                raise refused(f'permission denied to examine "{setting}"')
-            start, end = _extent(a, body)
-            a.around(
-                start,
-                end,
-                "CASE WHEN true THEN NULL::pg_catalog.text ELSE",
-                " END" + _kept_name(a, body, name),
-            )
-        return
-    value = constant_string(args[1]) if len(args) > 1 else None
-    local = args[2] if len(args) > 2 else None
-    if (
-        len(args) > 2
-        and free_valued(setting)
-        and _parameter(args[1])
-        and unwrap(args[2])[0] in ("A_Const", "TypeCast")
-    ):
-        return
-    if value is None or local is None or unwrap(local)[0] not in ("A_Const", "TypeCast"):
-        raise refused(
-            f"permission denied for function {name}",
-            hint="Give the value as a constant, or use SET.",
-        )
-    reason = settings_allowed(setting, value)
-    if reason is not None:
-        raise refused(f'permission denied to set parameter "{setting}"', detail=reason + ".")
-    if setting.lower() == "search_path":
-        if id(body) not in a.top_targets or level.parent is not None:
-            raise refused(
-                "permission denied to set search_path inside a query", hint="Use SET search_path."
-            )
-        check_search_path([part.strip() for part in value.split(",")])
-        a.refresh = True
-    a.exact = True
-
-
-def _parameter(node: Node) -> bool:
-    while "TypeCast" in node:
-        node = node["TypeCast"]["arg"]
-    return "ParamRef" in node
-
-
-def _named_later(a: Analysis, body: Node, condition: str) -> None:
-    """Let a setting that a column names become NULL where the condition on ``z.n`` does not hold."""
-    start, stop = _first_argument(a, body)
-    a.around(
-        start,
-        stop,
-        f"(SELECT CASE WHEN {condition} THEN z.n END FROM (SELECT (",
-        ")::pg_catalog.text AS n) z)",
-    )
-
-
-def _first_argument(a: Analysis, body: Node) -> tuple[int, int]:
-    """Return the tokens of a call's first argument; an empty range when it has none."""
-    start, end = _extent(a, body)
-    first = a.tokens.dotted_end(start, len(body["funcname"])) + 1
-    stop = first
-    while stop < end - 1 and a.tokens.raw(stop) != b",":
-        stop = a.tokens.close(stop) + 1 if a.tokens.raw(stop) in (b"(", b"[") else stop + 1
-    return first, stop
-
-
-def check_search_path(schemas: list[str]) -> None:
-    """Refuse a path on which another schema comes before pg_catalog."""
-    names = [schema.strip('" ').lower() for schema in schemas]
-    if "pg_catalog" in names and any(
-        name != "pg_temp" for name in names[: names.index("pg_catalog")]
-    ):
-        raise refused(
-            "pg_catalog may not stand behind another schema in search_path",
-            hint="Leave pg_catalog out: it is searched first then.",
-        )

@@ -9,7 +9,6 @@ from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.scopes import Fences, Source
 from sluice_proxy.facts.sources import fence
 
-
 _WRAPS_MAX = 5_000
 """Each repeats the filter: a thousand times what people write, and a fifth of a second of work."""
 

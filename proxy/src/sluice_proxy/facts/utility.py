@@ -7,11 +7,11 @@ from collections.abc import Callable
 from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import copying, sources, temporary
 from sluice_proxy.facts.analysis import Analysis, constant_string
-from sluice_proxy.facts.calls import check_search_path
 from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
+from sluice_proxy.facts.setting_calls import check_search_path
 from sluice_proxy.facts.settings import settings_allowed
 from sluice_proxy.facts.tree import Node, unwrap
 from sluice_proxy.facts.types import check_type

@@ -102,7 +102,7 @@ def mask_sql(
     match mask.kind:
         case "none":
             return reference
-        case "null" if not column.not_null:
+        case "null" if not column.not_null and not type_.domain_not_null:
             return _collated(null_sql(type_, reference), type_)
         case "null" | "redact":
             constant = constant_sql(type_, catalog)
