@@ -99,6 +99,11 @@ def test_hosts_have_one_absolute_name_and_all_short_ones(host, full, also):
     assert {full, also} <= spellings(host, "shop", "cluster.local")
 
 
+def test_api_server_is_led_nowhere_even_if_somebody_classified_it(estate_of, classification):
+    estate = estate_of(classification("k", "default", ["kubernetes", "pg"]))
+    assert not [name for name in names_at(estate, "127.0.0.32", "default") if "kubernetes" in name]
+
+
 def test_another_cluster_domain_is_followed():
     assert absolute("pg", "shop", "k8s.corp") == "pg.shop.svc.k8s.corp"
     assert spellings("pg.shop.svc.k8s.corp", "a", "k8s.corp") == {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sluice_operator.admission.containers import OPA_ARGUMENTS
-from sluice_proxy.opa import authorization_policy, opa_arguments
+from sluice_proxy.opa_files import authorization_policy, opa_arguments
 
 DIAGNOSTIC = "--diagnostic-addr=0.0.0.0:15282"
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from sluice_policy.hosts import LOOPBACK, host_forms
 
+API_SERVER = "kubernetes.default"
+"""No database, whatever a classification says: every governed pod would lose it."""
 _POLICY_DOMAIN = "cluster.local"
 """The domain that ``sluice_policy.hosts`` writes Services with."""
 
@@ -62,6 +64,8 @@ def spellings(host: str, namespace: str, domain: str) -> frozenset[str]:
     if is_address(name) or is_loopback(name):
         return frozenset()
     service = service_name(name, namespace, domain)
+    if service == API_SERVER:
+        return frozenset()
     if service is not None:
         return frozenset({service, f"{service}.svc", f"{service}.svc.{domain}"})
     forms = host_forms(name, namespace)

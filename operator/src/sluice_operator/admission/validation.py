@@ -11,7 +11,7 @@ from sluice_operator.admission import names
 from sluice_operator.admission.advice import classification_advice, policy_advice
 from sluice_operator.admission.claims import Claim, claims_of, foreign_hosts, taken_claim
 from sluice_operator.admission.estate import Estate, full_name, host_names
-from sluice_operator.admission.hostnames import is_loopback, service_name
+from sluice_operator.admission.hostnames import API_SERVER, is_loopback, service_name
 from sluice_operator.admission.model import Namespace
 from sluice_policy import Problem, Resource
 from sluice_policy.databases import judge_databases
@@ -132,7 +132,7 @@ def _place_errors(model: DataClassification, namespace: Namespace, domain: str) 
     errors += [
         f"spec.database.hosts[{index}]: {host} is the API server; every governed pod would lose it"
         for index, host in enumerate(hosts)
-        if service_name(host, namespace.name, domain) == "kubernetes.default"
+        if service_name(host, namespace.name, domain) == API_SERVER
     ]
     return errors + [
         f"spec.database.hosts[{index}]: {hosts[index]} is no Service of the namespace "
