@@ -8,6 +8,7 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 
 def single_file_image(target: Path, name: str, program: Path, *, user: str = "65535:65535") -> Path:
@@ -34,14 +35,19 @@ def single_file_image(target: Path, name: str, program: Path, *, user: str = "65
     return target
 
 
-def image_names(archive: Path) -> list[str]:
-    """Return the names of the images in an archive."""
+def contents(archive: Path) -> dict[str, str]:
+    """Return the names of the images in an archive, each with what tells its content."""
     with tarfile.open(archive) as tar:
         manifest = tar.extractfile("manifest.json")
         if manifest is None:
-            return []
-        entries: list[dict[str, list[str] | None]] = json.load(manifest)
-    return [name for entry in entries for name in entry.get("RepoTags") or []]
+            return {}
+        entries: list[dict[str, Any]] = json.load(manifest)
+    # The configuration is named by its hash, and names the hashes of all layers.
+    found: dict[str, str] = {}
+    for entry in entries:
+        names: list[str] = entry.get("RepoTags") or []
+        found |= dict.fromkeys(names, str(entry["Config"]))
+    return found
 
 
 def _tar(files: dict[str, tuple[bytes, int]]) -> bytes:

@@ -179,7 +179,7 @@ def _load(options: argparse.Namespace) -> int:
             images = images or Images()
             archive = images.ensure(wanted)
         cluster.load(archive)
-        say(f"loaded {', '.join(archives.image_names(archive)) or archive}")
+        say(f"loaded {', '.join(archives.contents(archive)) or archive}")
     return 0
 
 

@@ -113,7 +113,7 @@ class LocalCluster:
         return found
 
     def load(self, archive: Path) -> None:
-        """Put the images of a docker-archive tar on the node.
+        """Put the images of a docker-archive tar on the node, unless the same are there already.
 
         Raises:
             ClusterError: containerd refused it.
@@ -121,6 +121,9 @@ class LocalCluster:
         if self._number is None or self._running.pid("containerd") is None:
             raise ClusterError(f"cluster {self.name} is not up; run `tools/cluster up`")
         self._need_root()
+        wanted, loaded = archives.contents(archive), self._loaded()
+        if all(loaded.get(name) == content for name, content in wanted.items()):
+            return
         files = self._files(Network(self._number))
         done = subprocess.run(
             ["ctr", f"--address={files.socket}", "-n", "k8s.io", "images", "import", str(archive)],
@@ -128,6 +131,13 @@ class LocalCluster:
         )  # fmt: skip
         if done.returncode:
             raise ClusterError(f"loading {archive}: {done.stderr.strip()[-2000:]}")
+        (self.directory / "loaded.json").write_text(json.dumps({**loaded, **wanted}))
+
+    def _loaded(self) -> dict[str, str]:
+        try:
+            return json.loads((self.directory / "loaded.json").read_text())
+        except (OSError, ValueError):
+            return {}
 
     def kubectl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run kubectl as the administrator.

@@ -103,7 +103,7 @@ class CurrentCluster:
 
     def load(self, archive: Path) -> None:
         """Refuse: only its owner knows how images get there."""
-        names = ", ".join(archives.image_names(archive))
+        names = ", ".join(archives.contents(archive))
         raise ClusterError(
             f"how images get to your cluster's nodes only you know. {archive} holds {names} as `docker save` writes it:"
             " load it with `docker load -i`, push it to a registry that the cluster pulls from, and name it there"
