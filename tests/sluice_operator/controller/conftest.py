@@ -217,7 +217,7 @@ class Cluster:
         return None if item is None else Bundle(item)
 
     async def bundle_with(
-        self, profile: Profile, check: Callable[[Bundle], bool], timeout_s: float = 15
+        self, profile: Profile, check: Callable[[Bundle], bool], timeout_s: float = 45
     ) -> Bundle:
         async def look() -> Bundle | None:
             bundle = await self.bundle(profile)
@@ -240,7 +240,7 @@ class Cluster:
                         return one
             return None
 
-        return await until(look, 15, f"{kind}={status}/{reason}; last seen {seen}", seen)
+        return await until(look, 45, f"{kind}={status}/{reason}; last seen {seen}", seen)
 
     async def report(self, replica: str, profiles: dict, problems=(), denials=()) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -269,7 +269,7 @@ class Cluster:
 
     async def trust(self) -> dict[str, str]:
         path = path_of("v1", "configmaps", self.namespace, "sluice-trust")
-        return (await until(lambda: self.kube.find(path), 15, "sluice-trust"))["data"]
+        return (await until(lambda: self.kube.find(path), 45, "sluice-trust"))["data"]
 
     async def events(self, namespace: str | None = None) -> list[dict[str, Any]]:
         page = await self.kube.get(path_of("events.k8s.io/v1", "events", namespace or self.home))

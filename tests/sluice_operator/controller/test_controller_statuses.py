@@ -22,7 +22,7 @@ async def test_sidecars_are_counted_by_what_they_report(cluster):
             wanted = {"expected": expected, "current": current, "stale": expected - current}
             return True if sidecars == wanted else None
 
-        await cluster.until(look, 10, f"{current} of {expected}")
+        await cluster.until(look, 40, f"{current} of {expected}")
 
     await counted(2, 1)
     await cluster.report("b", {profile.id: {str(bundle.sequence): 1}})
@@ -66,7 +66,7 @@ async def test_pods_older_than_a_classification_are_told(cluster):
         found = [e for e in await cluster.events() if e["reason"] == "PodsOlder"]
         return found[0] if found else None
 
-    event = await cluster.until(told, 10, "an Event")
+    event = await cluster.until(told, 40, "an Event")
     assert event["regarding"]["kind"] == "DataClassification"
     assert event["type"] == "Warning"
 
@@ -91,7 +91,7 @@ async def test_a_denial_is_an_event_of_its_pod(cluster):
         found = [e for e in await cluster.events() if e["reason"] == "StatementDenied"]
         return found[0] if found else None
 
-    event = await cluster.until(told, 10, "an Event")
+    event = await cluster.until(told, 40, "an Event")
     assert event["regarding"] | {"kind": "Pod", "name": "web-1"} == event["regarding"]
     assert event["note"] == (
         f"database {cluster.home}/shop: delete is denied "
@@ -126,6 +126,6 @@ async def test_verdicts_are_events(cluster):
         found = [e for e in await cluster.events() if e["reason"] == "Invalid"]
         return found[0] if found else None
 
-    event = await cluster.until(told, 10, "an Event")
+    event = await cluster.until(told, 40, "an Event")
     assert "requireApproval" in event["note"]
     assert event["regarding"]["kind"] == "DatabaseAccessPolicy"

@@ -27,7 +27,7 @@ async def test_signing_key_rotates_and_is_known_before(cluster, start):
         keys = bundle.manifest["metadata"]["trust"]["keys"]
         return bundle if old not in keys else None
 
-    second = await cluster.until(rotated, 15, "another key")
+    second = await cluster.until(rotated, 40, "another key")
     # The sidecar of a pod that knows the first two keys verifies it.
     assert second.signed_by(known) == upcoming
     assert second.sequence > first.sequence
@@ -37,7 +37,7 @@ async def test_signing_key_rotates_and_is_known_before(cluster, start):
         keys = json.loads((await cluster.trust())["keys.json"])
         return True if set(keys) == set(second.manifest["metadata"]["trust"]["keys"]) else None
 
-    await cluster.until(told, 10, "sluice-trust to follow")
+    await cluster.until(told, 40, "sluice-trust to follow")
 
 
 async def test_authority_rotates_with_overlap(cluster, start):
@@ -119,7 +119,7 @@ async def test_certificates_of_others_are_only_read(cluster, start):
     async def waiting() -> bool | None:
         return any("cert-manager" in one.get("error", "") for one in replica.lines()) or None
 
-    await cluster.until(waiting, 15, "the log to say what is missing")
+    await cluster.until(waiting, 40, "the log to say what is missing")
     data = {"tls.crt": b"leaf", "tls.key": b"key", "ca.crt": b"authority"}
     body = {
         "apiVersion": "v1",
