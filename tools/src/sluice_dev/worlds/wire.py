@@ -90,6 +90,7 @@ class Connection:
         self._socket.sendall(struct.pack("!I", len(body) + 4) + body)
         messages = self.receive(1)
         if self.closed or messages[-1][0] != "Z":
+            self._socket.close()
             raise ConnectionError(f"no session: {messages[-2:]}")
 
     def send(self, data: bytes) -> None:
