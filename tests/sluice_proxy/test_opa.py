@@ -22,10 +22,10 @@ from sluice_proxy.opa import (
     OpaConfig,
     OpaError,
     OpaProcess,
-    authorization_policy,
     check_version,
     find_opa,
 )
+from sluice_proxy.opa_files import authorization_policy
 from sluice_proxy.reports import ClientError, SqlState
 
 WORKLOAD = Workload(

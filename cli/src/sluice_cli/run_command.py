@@ -31,7 +31,8 @@ from sluice_proxy import log_keys as keys
 from sluice_proxy import logs
 from sluice_proxy.databases import Databases
 from sluice_proxy.decide import Workload
-from sluice_proxy.opa import OpaError, find_opa
+from sluice_proxy.opa import find_opa
+from sluice_proxy.opa_files import OpaError
 from sluice_proxy.run import ListenError, Sidecar, SpoolError, StartError
 from sluice_proxy.settings import SidecarSettings
 

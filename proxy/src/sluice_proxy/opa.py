@@ -16,24 +16,19 @@ import shutil
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from sluice_proxy import log_keys as keys
-from sluice_proxy.bundles.client import write_atomically
-from sluice_proxy.bundles.loopback import LoopbackFiles
-from sluice_proxy.bundles.server import BUNDLE_NAME, BUNDLE_PATH, BundleServer
+from sluice_proxy.bundles.server import BundleServer
+from sluice_proxy.opa_files import OpaError, opa_arguments, prepare_directory, socket_path
 
 log = structlog.get_logger(__name__)
 
 VERSION_MIN: Final = (1, 21, 3)
 """Older ones accept unsigned bundles when several keys are configured."""
-SOCKET_PATH_BYTES_MAX: Final = 107
-"""``sun_path`` of Linux, without the closing NUL."""
-LONG_POLL_S: Final = 30
 RESTART_DELAY_MIN_S: Final = 0.1
 RESTART_DELAY_MAX_S: Final = 5.0
 STEADY_S: Final = 30.0
@@ -43,10 +38,6 @@ STOP_TIMEOUT_S: Final = 5.0
 _LIBC: Final = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG: Final = 1
 VERSION_TIMEOUT_S: Final = 10.0
-
-
-class OpaError(Exception):
-    """OPA cannot be used. The message says why and what to do."""
 
 
 def find_opa(given: str | None, environment: Mapping[str, str]) -> Path:
@@ -127,91 +118,6 @@ class OpaConfig:
     def command(self) -> list[str]:
         """Return the command line; no secret is in it."""
         return [str(self.program), *opa_arguments(self.directory)]
-
-
-def opa_arguments(directory: Path) -> list[str]:
-    """Return what OPA is started with, whoever starts it; no secret is in it."""
-    return [
-        "run",
-        "--server",
-        f"--addr=unix://{socket_path(directory)}",
-        # 600: the directory is private already; this holds even where its mode is changed.
-        "--unix-socket-perm=600",
-        "--authorization=basic",
-        # Decisions read the data, bundles replace it whole: half the time of a decision.
-        "--optimize-store-for-read-speed",
-        "--skip-version-check",
-        "--log-level=error",
-        "--log-format=json",
-        f"--config-file={directory / 'config.json'}",
-        str(directory / "authz.rego"),
-    ]
-
-
-def socket_path(directory: Path) -> Path:
-    """Where OPA listens."""
-    return directory / "opa.sock"
-
-
-def prepare_directory(directory: Path, url: str, keys: Mapping[str, str]) -> None:
-    """Write what OPA reads: configuration and authorization policy.
-
-    Args:
-        directory: Private; OPA's socket will be there too.
-        url: Of the bundle service.
-        keys: Public keys (PEM) by key id.
-
-    Raises:
-        OpaError: The socket's path would be longer than the system takes.
-    """
-    socket = socket_path(directory)
-    if len(os.fsencode(socket)) > SOCKET_PATH_BYTES_MAX:
-        raise OpaError(
-            f"the path of OPA's socket is longer than {SOCKET_PATH_BYTES_MAX} bytes: "
-            f"{socket}; choose a shorter --state directory"
-        )
-    (directory / "persisted").mkdir(mode=0o700, exist_ok=True)
-    document = json.dumps(opa_document(directory, url, keys), indent=1).encode()
-    write_atomically(directory / "config.json", document)
-    write_atomically(directory / "authz.rego", authorization_policy())
-
-
-def opa_document(directory: Path, url: str, keys: Mapping[str, str]) -> dict[str, Any]:
-    """Return OPA's configuration file; arguments as for ``prepare_directory``."""
-    files = LoopbackFiles(directory)
-    return {
-        "services": {
-            BUNDLE_NAME: {
-                "url": url,
-                "tls": {"ca_cert": str(files.ca)},
-                "credentials": {"bearer": {"token_path": str(files.token)}},
-            }
-        },
-        "bundles": {
-            BUNDLE_NAME: {
-                "service": BUNDLE_NAME,
-                "resource": BUNDLE_PATH,
-                "persist": True,
-                "polling": {
-                    "min_delay_seconds": 1,
-                    # Between attempts while the proxy is away: a pod's start waits for the next one.
-                    "max_delay_seconds": 1,
-                    "long_polling_timeout_seconds": LONG_POLL_S,
-                },
-                # One key is named outright. Of several, the signature's ``kid`` picks one; all are trusted.
-                "signing": {"keyid": next(iter(keys)) if len(keys) == 1 else ""},
-            }
-        },
-        "keys": {key_id: {"algorithm": "ES256", "key": pem} for key_id, pem in keys.items()},
-        "status": {"service": BUNDLE_NAME},
-        "persistence_directory": str(directory / "persisted"),
-        "default_decision": "sluice/session/decision",
-    }
-
-
-def authorization_policy() -> bytes:
-    """Return the policy that guards OPA's API (``system.authz``)."""
-    return resources.files("sluice_proxy").joinpath("opa_authz.rego").read_bytes()
 
 
 class OpaProcess:

@@ -19,7 +19,8 @@ from sluice_proxy.decide import Decider, UnixOpaClient, active_policy
 from sluice_proxy.health import HealthServer
 from sluice_proxy.judge import Judge
 from sluice_proxy.metrics import Metrics
-from sluice_proxy.opa import OpaConfig, OpaError, OpaProcess, check_version, socket_path
+from sluice_proxy.opa import OpaConfig, OpaProcess, check_version
+from sluice_proxy.opa_files import OpaError, socket_path
 from sluice_proxy.opa_outside import OutsideOpa
 from sluice_proxy.sessions import DenialObserver, Sessions
 from sluice_proxy.settings import SidecarSettings

@@ -36,7 +36,7 @@ from sluice_operator.bundles.service import BundleService
 from sluice_operator.bundles.shelf import Shelf, bundle_name
 from sluice_operator.kube.bundle_store import ObjectMeta, Reviewed, StoredBundle
 from sluice_operator.serving import LiveCertificate, ended, make_server, started
-from sluice_proxy.opa import opa_arguments
+from sluice_proxy.opa_files import opa_arguments
 from sluice_proxy.sidecar.environment import Environment, Layout
 from sluice_proxy.sidecar.process import PodSidecar
 

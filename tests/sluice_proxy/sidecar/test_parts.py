@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from sluice_proxy import brain
 from sluice_proxy.catalog.reader import CatalogError, CatalogReader
-from sluice_proxy.opa import opa_arguments
+from sluice_proxy.opa_files import opa_arguments
 from sluice_proxy.sidecar import names
 from sluice_proxy.sidecar.audit import AuditFollower
 from sluice_proxy.sidecar.catalogs import CatalogSecret

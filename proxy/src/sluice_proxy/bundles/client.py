@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import structlog
 from sluice_proxy import log_keys as keys
 from sluice_proxy.bundles.model import Bundle, BundleRefusedError
 from sluice_proxy.bundles.verify import verify_bundle
+from sluice_proxy.files import write_atomically
 
 log = structlog.get_logger(__name__)
 
@@ -258,22 +258,6 @@ def _require_young(bundle: Bundle) -> None:
         raise BundleRefusedError(
             f"it was issued at {bundle.issued_at.isoformat()}, longer ago than its maximum age"
         )
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that only we can read; whoever reads it, also after a crash, sees the old or the new content."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _now() -> datetime:

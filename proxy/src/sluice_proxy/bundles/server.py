@@ -15,14 +15,13 @@ from typing import Any, Final, cast
 from aiohttp import web
 
 from sluice_proxy.bundles.client import BundleClient
-from sluice_proxy.bundles.loopback import ADDRESS, LoopbackFiles
+from sluice_proxy.loopback import ADDRESS, LoopbackFiles
+from sluice_proxy.opa_files import BUNDLE_NAME, BUNDLE_PATH
 
 CONTENT_TYPE: Final = "application/vnd.openpolicyagent.bundles"
 """OPA keeps long-polling only while every answer has this type."""
 WAIT_MAX_S: Final = 60.0
 STATUS_BYTES_MAX: Final = 1 << 20
-BUNDLE_NAME: Final = "sluice"
-BUNDLE_PATH: Final = "/v1/bundle"
 STATUS_PATH: Final = "/status"
 _NOT_REACHED: Final = "request failed: "
 

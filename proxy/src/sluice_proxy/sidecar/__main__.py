@@ -61,7 +61,7 @@ def _prepare(environment: Environment, layout: Layout, bundle_port: int) -> int:
 def _run(
     environment: Environment, layout: Layout, health: tuple[str, int], bundle_port: int
 ) -> int:
-    from sluice_proxy.opa import OpaError  # noqa: PLC0415
+    from sluice_proxy.opa_files import OpaError  # noqa: PLC0415
     from sluice_proxy.run import StartError  # noqa: PLC0415
     from sluice_proxy.sidecar.hardening import harden  # noqa: PLC0415
     from sluice_proxy.sidecar.process import serve  # noqa: PLC0415

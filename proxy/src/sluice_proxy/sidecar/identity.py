@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sluice_proxy.bundles.client import write_atomically
 from sluice_proxy.decide import Workload
+from sluice_proxy.files import write_atomically
 from sluice_proxy.sidecar.environment import Environment
 
 

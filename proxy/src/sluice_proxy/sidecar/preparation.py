@@ -8,8 +8,8 @@ from typing import Final
 import structlog
 
 from sluice_proxy import log_keys as keys
-from sluice_proxy.bundles.loopback import ADDRESS, LoopbackFiles
-from sluice_proxy.opa import OpaError, prepare_directory
+from sluice_proxy.loopback import ADDRESS, LoopbackFiles
+from sluice_proxy.opa_files import OpaError, prepare_directory
 from sluice_proxy.sidecar.catalogs import OPTIONAL, REQUIRED, missing_keys
 from sluice_proxy.sidecar.environment import Environment, Layout
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sluice_proxy.bundles.client import write_atomically
+from sluice_proxy.files import write_atomically
 
 ADDRESS: Final = "127.0.0.1"
 TOKEN_BYTES: Final = 32
