@@ -193,6 +193,15 @@ async def test_a_change_is_read_once_for_all_polls_of_a_profile():
     assert shelf.polls == 0
 
 
+async def test_stored_bundle_is_had_without_asking_to_wait():
+    stored = Stored()
+    shelf = Shelf(stored.fetch)
+    assert await shelf.wait(PROFILE, "u1", None, 0) is None
+    shelf.put(stored.put(1))
+    offer = await shelf.wait(PROFILE, "u1", None, 0)
+    assert offer is not None
+
+
 async def test_profiles_that_nobody_asks_for_are_not_read():
     stored = Stored()
     shelf = Shelf(stored.fetch)

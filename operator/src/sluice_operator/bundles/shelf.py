@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 POLLS_PER_POD_MAX: Final = 2
 """One, and one that its client has already forgotten. A further one ends the oldest."""
 FLOORS_MAX: Final = 100_000
+READ_S: Final = 5.0
+"""Who does not ask to wait still waits so long for the reading of a bundle that is stored."""
 RETRY_MIN_S: Final = 0.05
 RETRY_MAX_S: Final = 5.0
 
@@ -125,7 +127,9 @@ class Shelf:
         if self._is_new(slot, etag):
             return slot.offer
         if slot.behind:
+            # There is one, it only has to be read.
             self._begin_fetch(slot)
+            seconds = max(seconds, READ_S)
         elif seconds <= 0 or self._ending:
             self._drop_if_empty(slot)
             return None
