@@ -41,7 +41,8 @@ helm.sh/resource-policy: keep
 
 {{- define "sluice.podSecurity" -}}
 runAsNonRoot: true
-# Given, because some runtimes take group 0 where only the image names one.
+# Both are given: where only the image names them some runtimes take group 0, and a group alone is refused by some.
+runAsUser: 16022
 runAsGroup: 16022
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
