@@ -52,7 +52,11 @@ class Cluster(Protocol):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    options = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows `kubectl` is kubectl's, also where it starts with a dash.
+    end = words.index("kubectl") + 1 if "kubectl" in words else len(words)
+    options = _parser().parse_args(words[:end])
+    options.arguments = words[end:]
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -103,8 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "images", _images, "build the images that changed and put all of them on its nodes"
     ).add_argument("--build-only", action="store_true", help="do not load them")
-    kubectl = add("kubectl", _kubectl, "run kubectl on it")
-    kubectl.add_argument("arguments", nargs=argparse.REMAINDER)
+    add("kubectl", _kubectl, "run kubectl on it")
     return parser
 
 
