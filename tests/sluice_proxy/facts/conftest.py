@@ -233,6 +233,8 @@ class World:
 
     dsn: str
     catalog: Catalog
+    owner: str
+    """The DSN of the database's owner."""
 
 
 @pytest.fixture(scope="session")
@@ -253,7 +255,9 @@ def make_worlds(postgres: Server) -> dict[str, World]:
             schema = schema.replace(_LOOSE, 'CREATE COLLATION loose FROM "C"')
         dsn = postgres.create_database(f"facts_{name.lower()}", schema)
         made[name] = World(
-            make_conninfo(dsn, user="facts_desk", password="desk-pw"), asyncio.run(_catalog(dsn))
+            make_conninfo(dsn, user="facts_desk", password="desk-pw"),
+            asyncio.run(_catalog(dsn)),
+            dsn,
         )
     return made
 

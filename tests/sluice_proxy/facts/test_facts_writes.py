@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from sluice_proxy.facts import read_facts
+from sluice_proxy.reports import ClientError
 
 Open = Callable[..., Any]
 
@@ -182,3 +183,41 @@ def test_copied_rows_are_held_against_the_filter(
     else:
         assert run() == stored
     connection.execute("ROLLBACK")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE copies AS SELECT id, email FROM people",
+        "CREATE TABLE public.copies AS TABLE people WITH DATA",
+        "SELECT id, email INTO copies FROM people",
+    ],
+)
+def test_copy_that_stays_holds_masks_and_needs_the_policys_leave(
+    open_session: Open, worlds: dict[str, Any], sql: str
+) -> None:
+    session = open_session()
+    (facts,) = read_facts(sql.encode(), session.context(), simple=True)
+    assert "ddl.create" in facts.actions
+    assert ("public.copies", True) in [(table.name, table.written) for table in facts.tables]
+    owner: Any = psycopg.connect(worlds["A"].owner, autocommit=True)
+    with owner as connection, connection.transaction(force_rollback=True):
+        connection.execute(session.rewritten(sql))
+        rows = connection.execute("SELECT email FROM public.copies").fetchall()
+    assert set(rows) == {(MASK,)}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE fresh () INHERITS (people)",
+        "CREATE TABLE fresh PARTITION OF events FOR VALUES FROM (2000) TO (3000)",
+        "CREATE TABLE fresh (email text REFERENCES users (email))",
+        "CREATE TABLE fresh (LIKE users INCLUDING ALL)",
+        "CREATE TABLE pg_catalog.fresh (id int)",
+        "CREATE MATERIALIZED VIEW fresh AS SELECT 1",
+    ],
+)
+def test_table_that_is_tied_to_a_governed_one_is_refused(open_session: Open, sql: str) -> None:
+    with pytest.raises(ClientError):
+        read_facts(sql.encode(), open_session().context(), simple=True)

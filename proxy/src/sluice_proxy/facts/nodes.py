@@ -40,7 +40,7 @@ STATEMENTS: dict[str, Treatment] = {
         {
             "SelectStmt": (
                 "SELECT, VALUES, TABLE and set operations: each governed relation becomes its masked, filtered "
-                "projection. INTO makes temporary tables only."
+                "projection. INTO makes tables as CREATE TABLE AS does."
             ),
             "InsertStmt": (
                 "New rows are held against the row filter, RETURNING shows masks, ON CONFLICT is held as "
@@ -59,7 +59,7 @@ STATEMENTS: dict[str, Treatment] = {
                 "COPY … TO STDOUT becomes COPY of the projection; FROM STDIN is held against the row filter. "
                 "Files, programs and other encodings are denied."
             ),
-            "CreateTableAsStmt": "The query inside is rewritten; the table must be temporary. No materialized views.",
+            "CreateTableAsStmt": "The query inside is rewritten; tables that are not temporary need ddl.create.",
             "DeclareCursorStmt": "The query inside is rewritten.",
             "PrepareStmt": "The query inside is rewritten.",
         },
@@ -89,7 +89,7 @@ STATEMENTS: dict[str, Treatment] = {
             "LockStmt": "IN ACCESS SHARE MODE.",
             "TruncateStmt": "Of tables without a row filter, where the policy allows it.",
             "VacuumStmt": "ANALYZE of own temporary tables; VACUUM is denied.",
-            "CreateStmt": "Temporary tables.",
+            "CreateStmt": "Temporary tables; others where the policy has ddl.create. No INHERITS, OF or foreign keys.",
             "AlterTableStmt": "Own temporary tables.",
             "RenameStmt": "Own temporary tables.",
             "DropStmt": "Own temporary tables and their indexes.",

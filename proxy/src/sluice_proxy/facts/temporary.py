@@ -1,4 +1,4 @@
-"""Temporary tables: the only objects that a restricted session may create, change and drop."""
+"""Tables that a restricted session makes; it may change and drop temporary ones only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.model import SessionEffects
-from sluice_proxy.facts.naming import quoted
+from sluice_proxy.facts.naming import Resolved, quoted
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.tree import Node, strings, unwrap
@@ -50,15 +50,35 @@ def ddl_refused(what: str) -> Exception:
     """Return the refusal of changing anything that is not temporary."""
     return refused(
         f"permission denied for {what}",
-        detail="A session that a policy restricts may create, change and drop temporary tables only.",
+        detail="A session that a policy restricts may change and drop temporary tables only; it may create others "
+        "where the policy has the action ddl.create.",
         hint="Use CREATE TEMP TABLE, or another database role.",
     )
 
 
-def _check_temporary(a: Analysis, relation: Node, what: str) -> None:
-    temporary = relation.get("relpersistence") == "t" or relation.get("schemaname") == "pg_temp"
-    if a.enforcing and not temporary:
+def _made(a: Analysis, relation: Node, what: str) -> bool:
+    """Judge where a new table goes; return True for a temporary one.
+
+    Any other needs the action ddl.create from the policy, and its name is spliced to where it goes.
+    """
+    schema = relation.get("schemaname")
+    if relation.get("relpersistence") == "t" or schema == "pg_temp":
+        return True
+    if not a.enforcing:
+        a.actions.add("ddl.create")
+        return False
+    if schema is None:
+        path = [each for each in a.context.search_path if not each.startswith("pg_")]
+        schema = path[0] if path else "pg_catalog"
+    if "catalogname" in relation or schema.startswith("pg_") or schema == "information_schema":
         raise ddl_refused(what)
+    a.actions.add("ddl.create")
+    made = Resolved(schema, relation["relname"])
+    use = a.use(made)
+    if use is not None:
+        use.written = True
+    sources.qualify(a, relation, made)
+    return False
 
 
 def create(a: Analysis, body: Node) -> SessionEffects | None:
@@ -66,9 +86,8 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
     relation = body["relation"]
     a.kind = "create table"
     a.visit(relation)
-    _check_temporary(a, relation, "CREATE TABLE")
+    temporary = _made(a, relation, "CREATE TABLE")
     if not a.enforcing:
-        a.actions.add("ddl.create")
         return None
     if any(
         key in body
@@ -86,7 +105,7 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
             _like(a, element)
         else:
             raise not_understood(f"{kind} in CREATE TABLE")
-    if not a.liked:
+    if temporary and not a.liked:
         a.created = (relation["relname"], level.sources[0].columns or ())
     return _REFRESH
 
@@ -113,7 +132,7 @@ def column(a: Analysis, element: Node, level: Level) -> None:
 def constraint(a: Analysis, element: Node, level: Level) -> None:
     """Check a constraint's definition."""
     if element["contype"] not in _CONSTRAINTS:
-        raise ddl_refused("constraints of this kind on temporary tables")
+        raise ddl_refused("constraints of this kind")
     if "raw_expr" in element:
         expression(a, element["raw_expr"], level)
 
@@ -138,7 +157,7 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     a.visit(into)
     if body.get("objtype") != "OBJECT_TABLE":
         raise ddl_refused("CREATE MATERIALIZED VIEW")
-    _check_temporary(a, into, "CREATE TABLE AS")
+    temporary = _made(a, into, "CREATE TABLE AS")
     kind, query = unwrap(body["query"])
     if kind != "SelectStmt":
         raise not_understood("CREATE TABLE AS EXECUTE")
@@ -147,12 +166,11 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     if words[-1:] == ["data"] and "with" in words:
         end = end - (3 if words[-2:-1] == ["no"] else 2)
     made = a.query(a, query, None, end=end, role="top")
-    if made.columns is not None and not into.get("colNames") and not body["into"].get("colNames"):
+    named = into.get("colNames") or body["into"].get("colNames")
+    if temporary and made.columns is not None and not named:
         a.created = (into["relname"], made.columns)
     a.kind = "create table as"
     a.actions.add("select")
-    if not a.enforcing and into.get("relpersistence") != "t":
-        a.actions.add("ddl.create")
     return _REFRESH
 
 
@@ -160,7 +178,7 @@ def select_into(a: Analysis, body: Node) -> SessionEffects | None:
     """SELECT … INTO."""
     into = body["intoClause"]["rel"]
     a.visit(into)
-    _check_temporary(a, into, "SELECT INTO")
+    _made(a, into, "SELECT INTO")
     return _REFRESH
 
 
