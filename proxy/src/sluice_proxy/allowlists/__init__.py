@@ -15,6 +15,7 @@ from importlib import resources
 from sluice_proxy.allowlists.operators import TOTAL_OPERATORS
 from sluice_proxy.allowlists.relations import CatalogAccess, access_of
 from sluice_proxy.catalog.model import Function
+from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
 __all__ = [
     "AllowList",
@@ -35,8 +36,19 @@ _SECRET_SETTING = re.compile(
 )
 
 
-class UnsupportedMajorError(Exception):
-    """There is no allow-list for this major version of PostgreSQL."""
+class UnsupportedMajorError(ClientError):
+    """There is no allow-list for this major version of PostgreSQL: whatever a restricted session sends is refused."""
+
+    def __init__(self, major: int) -> None:
+        known = ", ".join(str(m) for m in majors())
+        super().__init__(
+            ErrorReport(
+                sqlstate=SqlState.FEATURE_NOT_SUPPORTED,
+                message=f"PostgreSQL {major} has no allow-list of built-in functions; "
+                f"restricted sessions need one of: {known}",
+                hint="Use a server of one of these versions, or a version of Sluice that knows this one.",
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +125,7 @@ def for_major(major: int) -> AllowList:
         UnsupportedMajorError: There is none; names the versions that have one.
     """
     if major not in majors():
-        known = ", ".join(str(m) for m in majors())
-        raise UnsupportedMajorError(
-            f"PostgreSQL {major} has no allow-list of built-in functions; restricted sessions need one of: {known}"
-        )
+        raise UnsupportedMajorError(major)
     text = resources.files(__name__).joinpath(f"server_{major}.json").read_text(encoding="utf-8")
     data = json.loads(text)
     return AllowList(

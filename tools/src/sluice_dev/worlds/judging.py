@@ -12,8 +12,9 @@ Answer = list[list[Message]]
 
 _TIMED = re.compile(
     rb"actual time=[\d.]+|(?:Planning|Execution) Time: [\d.]+|Memory: \d+kB"
-    # The moment itself, which the two sessions read one after the other.
-    rb"|20[2-9]\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+|\b\d\d:\d\d:\d\d\.\d{4,6}"
+    # The moment itself, which the two sessions read one after the other; with its length, where it is a field.
+    rb"|(?:\0\0\0.)?20[2-9]\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+|(?:\0\0\0.)?\b\d\d:\d\d:\d\d\.\d{4,6}",
+    re.DOTALL,
 )
 
 
