@@ -163,3 +163,19 @@ async def test_lost_or_foreign_bundle_does_not_lead_back(cluster):
         profile, lambda b: b.policy("app")["masks"][0]["mask"] == {"kind": "null"}
     )
     assert third.sequence > second.sequence + 1000
+
+
+async def test_tampered_bundle_is_written_again(cluster):
+    await cluster.apply(cluster.classification(), cluster.policy())
+    profile = await cluster.pod("web-1")
+    first = await cluster.bundle_with(profile, lambda b: b.policies() == ["app"])
+    path = path_of("v1", "configmaps", cluster.namespace, bundle_name(profile.id))
+    item = await cluster.kube.get(path)
+    item["binaryData"]["extra"] = "AAAA"
+    await cluster.kube.replace(path, item)
+    second = await cluster.bundle_with(profile, lambda b: b.sequence > first.sequence)
+    assert second.revision == first.revision
+    assert set((await cluster.kube.get(path))["binaryData"]) == {"bundle.tar.gz"}
+    # And no further than that.
+    await asyncio.sleep(1.5)
+    assert (await cluster.bundle(profile)).sequence == second.sequence

@@ -170,6 +170,7 @@ class Controller:
             interval_s=settings.status_interval_s,
         )
         self.reconciler = reconciler
+        self.estate.writing = True
         metrics.LEADING.set(1)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -178,6 +179,7 @@ class Controller:
                 tasks.create_task(events.run(), name="events")
         finally:
             self.reconciler = None
+            self.estate.writing = False
             metrics.LEADING.set(0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -34,6 +35,8 @@ class Estate:
         """By name of the ConfigMap."""
         self.bundles: dict[str, StoredBundle] = {}
         """By profile."""
+        self.writing = False
+        """This process writes bundles: a change of one by somebody else is undone."""
         self.policy_changed = asyncio.Event()
         """Resources, pods, namespaces or bundles are not as they were."""
         self.reports_changed = asyncio.Event()
@@ -131,9 +134,16 @@ class Estate:
             return
         known = self.bundles.get(bundle.profile_id)
         self._bundle_names[bundle.name] = bundle.profile_id
-        if known is None or bundle.sequence > known.sequence:
-            self.bundles[bundle.profile_id] = bundle
-            self.reports_changed.set()
+        if known is not None and bundle.sequence < known.sequence:
+            return  # Of before our own write.
+        if known is not None and bundle.resource_version == known.resource_version:
+            return
+        if self.writing:
+            # Not ours, as far as is known: to be written again, under a higher number than either.
+            bundle = replace(bundle, trust="")
+            self.policy_changed.set()
+        self.bundles[bundle.profile_id] = bundle
+        self.reports_changed.set()
 
     def drop_bundle(self, key: Key) -> None:
         """A bundle's ConfigMap is gone; whether by us or not, it is to be looked at."""

@@ -123,6 +123,11 @@ class Reconciler:
             except (KubeError, MovedError, OpaError, TrustError) as error:
                 self._complain("reconcile", error)
                 done = False
+            except Exception:
+                # What is published stays in force; the next change may be one that this bug does not meet.
+                metrics.ERRORS.labels("bug").inc()
+                log.exception("a pass failed, tried again")
+                done = False
             if done:
                 delay = RETRY_MIN_S
                 continue

@@ -15,6 +15,9 @@ from sluice_policy.library import library
 PASSED_MAX: Final = 4096
 """Revisions that are remembered as tried."""
 NAMED_MAX: Final = 3
+ROLES_MAX: Final = 8
+NOBODY: Final = "sluice_smoke"
+"""A role that no policy names."""
 
 MODULE: Final = b"""package sluice_smoke
 
@@ -27,6 +30,8 @@ statements[name] := decision if {
 	some name, document in input.statements
 	decision := data.sluice.statement.decision with input as document
 }
+
+malformed := data.sluice.scope.malformed
 """
 
 SESSION_FIELDS: Final = frozenset(
@@ -96,7 +101,7 @@ class Smoke:
         if key in self._passed:
             return None
         async with self._lock:
-            found = await self._try(compiled, profile, _asked(document))
+            found = await self._try(compiled, profile, document)
         if found is None:
             self._passed[key] = None
             while len(self._passed) > PASSED_MAX:
@@ -104,7 +109,7 @@ class Smoke:
         return found
 
     async def _try(
-        self, compiled: Compiled, profile: Profile, databases: Mapping[str, Any]
+        self, compiled: Compiled, profile: Profile, document: Mapping[str, Any]
     ) -> str | None:
         if compiled.modules != self._modules:
             return "the content has another Rego library than this OPA was started with"
@@ -115,16 +120,18 @@ class Smoke:
             "metadata": {"sequence": 1},
         }
         await self._opa.ask("PUT", "/v1/data/system/bundles/sluice/manifest", manifest)
-        document = compiled.data.removeprefix(b'{"sluice_data":').removesuffix(b"}")
-        await self._opa.ask("PUT", "/v1/data/sluice_data", text=document)
+        data = compiled.data.removeprefix(b'{"sluice_data":').removesuffix(b"}")
+        await self._opa.ask("PUT", "/v1/data/sluice_data", text=data)
+        databases = _asked(document)
+        questions = _questions(profile, document, databases)
         try:
             answer: dict[str, Any] = await self._opa.ask(
-                "POST", "/v1/data/sluice_smoke", {"input": _questions(profile, databases)}
+                "POST", "/v1/data/sluice_smoke", {"input": questions}
             )
         except OpaError as error:
             await self._opa.ask("GET", "/health")  # Away: not the content's fault.
             return f"OPA fails to decide: {error}"
-        return _judge(answer.get("result") or {}, databases, compiled.revision)
+        return _judge(answer.get("result") or {}, questions, databases, compiled.revision)
 
 
 def _asked(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,7 +150,20 @@ def _asked(document: Mapping[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def _questions(profile: Profile, databases: Mapping[str, Any]) -> dict[str, Any]:
+def _roles(document: Mapping[str, Any], database: str) -> list[str]:
+    """Roles to ask as: some that policies speak of, and one that none does."""
+    found: set[str] = set()
+    for policy in document["policies"]:
+        if database in policy["databases"]:
+            subjects: list[dict[str, dict[str, list[str]]]] = policy.get("subjects") or []
+            for subject in subjects:
+                found.update(subject.get("role", {}).get("names", ()))
+    return [NOBODY, *sorted(found)[:ROLES_MAX]]
+
+
+def _questions(
+    profile: Profile, document: Mapping[str, Any], databases: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
     workload = {
         "namespace": profile.namespace,
         "service_account": profile.service_account,
@@ -165,32 +185,40 @@ def _questions(profile: Profile, databases: Mapping[str, Any]) -> dict[str, Any]
         "limit": None,
         "write_oracles": [],
     }
-    session = {
-        name: {**common, "session": {"database": name, "role": "smoke"}} for name in databases
-    }
-    statements = {
-        name: {
-            **common,
-            "session": {"database": name, "role": "smoke", "search_path": ["public"]},
-            "statement": statement,
-        }
-        for name in databases
-    }
-    return {"sessions": session, "statements": statements}
+    sessions: dict[str, Any] = {}
+    statements: dict[str, Any] = {}
+    for name in databases:
+        for role in _roles(document, name):
+            session: dict[str, Any] = {"database": name, "role": role}
+            sessions[f"{name} as {role}"] = {**common, "session": session}
+            statements[f"{name} as {role}"] = {
+                **common,
+                "session": {**session, "search_path": ["public"]},
+                "statement": statement,
+            }
+    return {"sessions": sessions, "statements": statements}
 
 
-def _judge(result: Mapping[str, Any], databases: Mapping[str, Any], revision: str) -> str | None:
+def _judge(
+    result: Mapping[str, Any],
+    questions: Mapping[str, Mapping[str, Any]],
+    databases: Mapping[str, Any],
+    revision: str,
+) -> str | None:
     bad: list[str] = []
-    for question, fields in (("sessions", SESSION_FIELDS), ("statements", STATEMENT_FIELDS)):
-        answers: Mapping[str, Any] = result.get(question) or {}
-        for name in sorted(databases):
-            answer: Any = answers.get(name)
+    malformed: Any = result.get("malformed")
+    for kind, fields in (("sessions", SESSION_FIELDS), ("statements", STATEMENT_FIELDS)):
+        answers: Mapping[str, Any] = result.get(kind) or {}
+        for asked, question in sorted(questions[kind].items()):
+            answer: Any = answers.get(asked)
+            state = databases[question["session"]["database"]]["state"]
             if answer is None:
-                bad.append(f"no {question[:-1]} decision for {name}")
-            elif not _well_formed(answer, fields, revision):
-                bad.append(f"a {question[:-1]} decision for {name} that breaks the contract")
-            elif databases[name]["state"] == "denied" and answer["allow"]:
-                bad.append(f"a {question[:-1]} decision that allows {name}, which is denied")
+                bad.append(f"no {kind[:-1]} decision for {asked}")
+            elif not _well_formed(answer, fields, revision) or answer["reasons"] == malformed:
+                # What was asked is well formed: who calls it malformed could not read the content.
+                bad.append(f"a {kind[:-1]} decision for {asked} that breaks the contract")
+            elif state == "denied" and answer["allow"]:
+                bad.append(f"a {kind[:-1]} decision that allows {asked}, though it is denied")
     if not bad:
         return None
     more = f", and {len(bad) - NAMED_MAX} more" if len(bad) > NAMED_MAX else ""

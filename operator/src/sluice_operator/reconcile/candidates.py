@@ -27,9 +27,17 @@ class Version:
     """It is the last valid one, not the present one."""
 
 
+def internal(error: Exception) -> str:
+    """What is said of a resource on which the compiler fails; its text stays out of statuses."""
+    return f"cannot be compiled: {type(error).__name__}; this is a bug of Sluice, please report it"
+
+
 def parse(raw: RawResource) -> Resource | list[Problem]:
     """Return the resource, or what its schema has against it."""
-    parsed = parse_resource(raw.document())
+    try:
+        parsed = parse_resource(raw.document())
+    except Exception as error:  # noqa: BLE001  One resource's bug is not everybody's.
+        return [Problem(resource=raw.reference, message=internal(error))]
     if isinstance(parsed, list):
         return [
             Problem(resource=raw.reference, path=field_path(e.location), message=e.message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from sluice_operator.reconcile.candidates import Candidate, Version, sentence, stand_in
+from sluice_operator.reconcile.candidates import Candidate, Version, internal, sentence, stand_in
 from sluice_operator.reconcile.model import LastValid, Verdict
 from sluice_operator.reconcile.ownership import ownership_problems
 from sluice_policy.databases import Database, judge_databases
@@ -51,10 +51,13 @@ def _choose(candidate: Candidate, external: Collection[str], domain: str) -> _Ch
     choice = _Choice(candidate, [], list(candidate.problems))
     for version in candidate.versions:
         resource = version.resource
-        problems = _errors(judge_databases([resource])[resource.full_name].problems)
         foreign: list[Problem] = []
-        if resource.namespace not in external:
-            foreign = ownership_problems(resource, domain)
+        try:
+            problems = _errors(judge_databases([resource])[resource.full_name].problems)
+            if resource.namespace not in external:
+                foreign = ownership_problems(resource, domain)
+        except Exception as error:  # noqa: BLE001  One resource's bug is not everybody's.
+            problems = [resource.problem((), internal(error))]
         if not problems and not foreign:
             choice.versions.append(version)
         elif not version.last:

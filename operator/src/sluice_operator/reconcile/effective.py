@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sluice_operator.reconcile.candidates import Candidate, Version, candidate, sentence
+from sluice_operator.reconcile.candidates import Candidate, Version, candidate, internal, sentence
 from sluice_operator.reconcile.databases import Databases, judge_classifications
 from sluice_operator.reconcile.model import CLASSIFICATION, LastValid, RawResource, Verdict
 from sluice_operator.reconcile.pruning import prune
@@ -95,7 +95,10 @@ class _Chosen:
 def _compiled(
     resource: Resource, databases: Databases
 ) -> tuple[Policy | None, list[Problem], tuple[str, ...]]:
-    policy, problems = PolicyCompiler(resource, databases.judged).compile()
+    try:
+        policy, problems = PolicyCompiler(resource, databases.judged).compile()
+    except Exception as error:  # noqa: BLE001  One resource's bug is not everybody's.
+        policy, problems = None, [resource.problem((), internal(error))]
     errors = [problem for problem in problems if problem.severity == "error"]
     remarks = [p.message for p in problems if p.severity == "warning"]
     selected = policy.databases if policy is not None else ()
