@@ -268,9 +268,11 @@ class Scrub:
 
         Args:
             enabled: DETAIL, CONTEXT, HINT, internal query and its position go; the primary message is replaced unless its pair is
-                listed; LOG, DEBUG and INFO notices are dropped. False: bytes unchanged.
-            keep_primary: (SQLSTATE, routine) pairs of errors whose primary text holds no values. An empty
-                routine stands for any.
+                listed; LOG, DEBUG and INFO notices are dropped; new values of settings that the client neither saw nor
+                wrote are not reported to it. False: bytes unchanged.
+            keep_primary: (SQLSTATE, routine) pairs of errors whose primary text holds no values. An empty routine stands for
+                any of the server's own, where the error has no context: it speaks of the client's statement. ``*`` stands
+                for any of them, everywhere.
         """
 
 @final
@@ -288,6 +290,7 @@ class SessionState:
         close: ErrorFields | None = None,
         close_after_s: float = 30.0,
         observe: bool = False,
+        channels: frozenset[str] | None = None,
     ) -> SessionState:
         """Make one.
 
@@ -298,6 +301,7 @@ class SessionState:
             close: New statements are refused with this (FATAL) and the session ends; a statement that runs may finish.
             close_after_s: Seconds until a running statement is cancelled as well.
             observe: Nothing is denied or changed, whatever plans say.
+            channels: Notifications of other channels do not reach the client. None: all do.
         """
     context: int
     level: int

@@ -206,6 +206,7 @@ class Sessions:
             close=None if close is None else error_fields(close, severity="FATAL"),
             close_after_s=CLOSE_AFTER_S,
             observe=decision.observe,
+            channels=decision.trusted_channels if decision.level == Level.RESTRICTED else None,
         )
 
     async def _decide(self, database: str, role: str) -> SessionDecision:

@@ -40,7 +40,9 @@ impl Listeners {
         let (core, name) = (Rc::clone(&self.core), Rc::from(name));
         if let Some(path) = address.strip_prefix("unix:") {
             remove_stale(path)?;
-            let task = spawn_local(accept_unix(core, name, UnixListener::bind(path)?));
+            let listener = UnixListener::bind(path)?;
+            let unlink = Unlink(path_of(&listener));
+            let task = spawn_local(accept_unix(core, name, listener, unlink));
             self.open.insert(address.to_owned(), (task, None));
             return Ok(address.to_owned());
         }
@@ -88,8 +90,7 @@ async fn accept_tcp(core: Rc<Core>, name: Rc<str>, listener: TcpListener) {
     }
 }
 
-async fn accept_unix(core: Rc<Core>, name: Rc<str>, listener: UnixListener) {
-    let _unlink = Unlink(path_of(&listener));
+async fn accept_unix(core: Rc<Core>, name: Rc<str>, listener: UnixListener, _unlink: Unlink) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => accepted(&core, &name, Stream::Unix(stream), "unix".to_owned()),

@@ -144,6 +144,8 @@ pub struct SessionState {
     pub sequence: u64,
     /// How messages are cleaned.
     pub scrub: Scrub,
+    /// Notifications of other channels are dropped. `None`: all pass.
+    pub channels: Option<HashSet<String>>,
     /// The session ends with this.
     pub close: Option<Arc<ErrorFields>>,
     /// Seconds until a running statement is cancelled as well.

@@ -450,7 +450,7 @@ pub struct SessionState(pub(crate) model::SessionState);
 impl SessionState {
     #[new]
     #[pyo3(signature = (
-        *, context, level, revision, sequence, scrub, close=None, close_after_s=30.0, observe=false
+        *, context, level, revision, sequence, scrub, close=None, close_after_s=30.0, observe=false, channels=None
     ))]
     #[expect(clippy::too_many_arguments)] // The contract's fields.
     fn new(
@@ -462,6 +462,7 @@ impl SessionState {
         close: Option<ErrorFields>,
         close_after_s: f64,
         observe: bool,
+        channels: Option<HashSet<String>>,
     ) -> PyResult<Self> {
         if level > 2 {
             return Err(PyValueError::new_err(format!(
@@ -474,6 +475,7 @@ impl SessionState {
             revision,
             sequence,
             scrub: scrub.0,
+            channels,
             close: close.map(|fields| Arc::new(fields.0)),
             close_after_s,
             observe,

@@ -59,6 +59,16 @@ pub fn parameter_status(mut body: &[u8]) -> Result<(&[u8], &[u8]), FrameError> {
     Ok((take_cstr(&mut body)?, take_cstr(&mut body)?))
 }
 
+/// The channel of a `NotificationResponse`.
+///
+/// # Errors
+///
+/// `FrameError` when it is cut.
+pub fn notification_channel(mut body: &[u8]) -> Result<&[u8], FrameError> {
+    take_i32(&mut body)?;
+    take_cstr(&mut body)
+}
+
 /// The fields of a `DataRow`.
 ///
 /// # Errors

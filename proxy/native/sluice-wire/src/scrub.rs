@@ -20,7 +20,8 @@ const RAISING_ROUTINES: [&[u8]; 3] = [b"exec_stmt_raise", b"PLy_output", b"do_ut
 /// What may pass. Everything else of a message's text is replaced.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrubRules {
-    /// Routines by SQLSTATE. An empty routine stands for any of the server's own.
+    /// Routines by SQLSTATE. An empty routine stands for any of the server's own, where the error speaks of the client's
+    /// statement itself; `*` for any of them, where the text is always the same.
     keep_primary: HashMap<Box<[u8]>, HashSet<Box<[u8]>>>,
 }
 
@@ -35,11 +36,16 @@ impl ScrubRules {
         rules
     }
 
-    fn keeps(&self, sqlstate: &[u8], routine: &[u8]) -> bool {
-        let routines = self.keep_primary.get(sqlstate);
+    /// Whether the text passes. An error that is `inside` came up in a function or trigger: what it names may have been put
+    /// together there, of values.
+    fn keeps(&self, sqlstate: &[u8], routine: &[u8], inside: bool) -> bool {
+        let Some(known) = self.keep_primary.get(sqlstate) else {
+            return false;
+        };
         // "Any routine" means the server's own: what raises for a function says what that function wants.
         let any = !RAISING_ROUTINES.contains(&routine);
-        routines.is_some_and(|known| known.contains(routine) || any && known.contains(&b""[..]))
+        known.contains(routine)
+            || any && (known.contains(&b"*"[..]) || !inside && known.contains(&b""[..]))
     }
 }
 
@@ -85,7 +91,8 @@ pub fn scrub(
         return false;
     }
     let (sqlstate, routine) = (value(b'C'), value(b'R'));
-    let keep = rules.keeps(sqlstate, routine);
+    let inside = field(body, b'W').is_some() || field(body, b'q').is_some();
+    let keep = rules.keeps(sqlstate, routine, inside);
     let raised = RAISING_ROUTINES.contains(&routine);
     message(tag, out, |out| {
         for (code, value) in fields(body) {

@@ -246,6 +246,9 @@ impl Session {
         {
             shared.names.apply(effects, &run.work);
             // The end of a transaction puts back what was changed inside it, and nothing else.
+            if effects.refresh {
+                shared.setting_texts.push(Rc::clone(&run.work.text));
+            }
             if effects.refresh && (shared.transaction_dirty || !ends_transaction(tag)) {
                 shared.dirty = true;
                 shared.transaction_dirty = true;

@@ -1,6 +1,7 @@
 //! One client and its server connection: two loops and a watchman over one shared state.
 
 mod answers;
+mod asides;
 mod catalog;
 mod client;
 mod control;
@@ -20,14 +21,14 @@ use crate::model::{ErrorFields, Row, SessionAdmission, SessionState};
 use crate::registry::count;
 use crate::transport::{Inbox, Outbox};
 use answers::{Answer, Undo};
+pub use asides::note_status;
 use bytes::BytesMut;
 pub use refresh::wrong_answer;
-pub use replies::note_status;
 use sluice_wire::frontend::put_bare;
 use sluice_wire::scrub::ScrubRules;
 use sluice_wire::template::Scanner;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -119,6 +120,10 @@ struct Shared {
     probe_row: Option<Arc<Row>>,
     probe_fresh: bool,
     parameter_status: Vec<(String, String)>,
+    /// Settings that the client knows of.
+    told: VecDeque<(String, String)>,
+    /// Texts since the last `ReadyForQuery` that may have changed settings.
+    setting_texts: Vec<Rc<[u8]>>,
     started: bool,
     cancels: usize,
     closing: Option<Closing>,
@@ -219,11 +224,13 @@ impl Session {
                 enabled: true,
                 ..Default::default()
             },
+            channels: Some(HashSet::new()),
             close: None,
             close_after_s: 0.0,
             observe: false,
         };
         let shared = Shared {
+            told: opening.parameter_status.iter().cloned().collect(),
             parameter_status: opening.parameter_status,
             status: b'I',
             dirty: true,

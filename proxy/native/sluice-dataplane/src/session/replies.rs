@@ -4,7 +4,7 @@ use super::answers::{Answer, Kind, Origin, Run};
 use super::{End, Session, Shared, UNPARSABLE, put_fields};
 use crate::model::ErrorFields;
 use bytes::BytesMut;
-use sluice_wire::backend::{data_row, parameter_status};
+use sluice_wire::backend::data_row;
 use sluice_wire::frame::HEADER_BYTES;
 use sluice_wire::frontend::put_query;
 use std::rc::Rc;
@@ -39,13 +39,8 @@ impl Session {
             b'Z' => return Ok(self.ready(&mut shared, frame, &mut out)),
             b'E' => self.error(&mut shared, frame, &mut out)?,
             b'N' => self.notice(&mut shared, frame, &mut out)?,
-            b'S' => {
-                if let Ok((name, value)) = parameter_status(body) {
-                    note_status(&mut shared.parameter_status, name, value);
-                }
-                out.extend_from_slice(frame);
-            }
-            b'A' => out.extend_from_slice(frame),
+            b'S' => self.setting(&mut shared, frame, &mut out),
+            b'A' => self.notification(frame, &mut out),
             // Rows of the client's are streamed; this one is ours.
             b'D' => {
                 if let Ok(row) = data_row(body) {
@@ -171,6 +166,7 @@ impl Session {
             }
         }
         skip_copy_ends(shared);
+        shared.setting_texts.clear();
         shared.status = status;
         if origin == Origin::IdleProbe {
             return Self::probe_done(shared, seq);
@@ -280,17 +276,5 @@ pub fn skip_swallowed(shared: &mut Shared) {
         })
     ) {
         shared.answers.pop_front();
-    }
-}
-
-/// Remember what the server reports. Their number is the server's own.
-pub fn note_status(reported: &mut Vec<(String, String)>, name: &[u8], value: &[u8]) {
-    let (name, value) = (
-        String::from_utf8_lossy(name),
-        String::from_utf8_lossy(value).into_owned(),
-    );
-    match reported.iter_mut().find(|(known, _)| *known == name) {
-        Some(pair) => pair.1 = value,
-        None => reported.push((name.into_owned(), value)),
     }
 }
