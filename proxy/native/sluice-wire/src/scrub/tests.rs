@@ -74,7 +74,7 @@ fn values_go_and_names_stay() {
 
 #[test]
 fn listed_errors_keep_message_and_hint_but_no_detail() {
-    for routine in ["ExecConstraints", ""] {
+    for routine in ["ExecConstraints", "*"] {
         let rules = ScrubRules::new([("23502", routine)]);
         let message = scrubbed(ERROR, NOT_NULL, &rules).expect("an error");
         let codes: Vec<u8> = message.iter().map(|(code, _)| *code).collect();
@@ -84,6 +84,22 @@ fn listed_errors_keep_message_and_hint_but_no_detail() {
     let other = ScrubRules::new([("23502", "Other"), ("23505", "ExecConstraints")]);
     let message = scrubbed(ERROR, NOT_NULL, &other).expect("an error");
     assert!(message[3].1.contains(WITHHELD));
+}
+
+#[test]
+fn any_routine_speaks_for_the_statement_itself_alone() {
+    let rules = ScrubRules::new([("42703", "")]);
+    let own = [
+        (b'C', "42703"),
+        (b'M', "column \"b\" does not exist"),
+        (b'R', "errorMissingColumn"),
+    ];
+    let kept = scrubbed(ERROR, &own, &rules).expect("an error");
+    assert_eq!(kept[1].1, own[1].1);
+    for inside in [(b'W', "PL/pgSQL function f()"), (b'q', "SELECT b")] {
+        let message = scrubbed(ERROR, &[&own[..], &[inside]].concat(), &rules).expect("an error");
+        assert!(message[1].1.contains(WITHHELD));
+    }
 }
 
 #[test]
