@@ -30,8 +30,8 @@ class Difference:
 
     statement: Statement
     what: str
-    """``difference``: a leak; ``open``: SQL leaves it open; ``unstable``: also twice in one world; ``history``:
-    only after the statements before."""
+    """``difference``: a leak; ``history``: one, only after the statements before; ``keys``: whether a key is taken,
+    which the policy accepts; ``open``: SQL leaves it open; ``unstable``: also twice in one world."""
     told: str
 
 
@@ -64,7 +64,8 @@ class Result:
         yield f"{self.sent} statements sent in {self.seconds:.0f} s: {counts}, {self.silent} silent"
         yield f"not denied: {self.sent - self.outcomes[Outcome.DENIED]}, by origin {dict(self.origins)}"
         yield (
-            f"asked again: {kinds['open']} left open by SQL, {kinds['unstable']} not the same twice in one world"
+            f"asked again: {kinds['open']} left open by SQL, {kinds['unstable']} not the same twice in one world, "
+            f"{kinds['keys']} told by keys (writeOracles.keys: accept)"
         )
         if self.outcomes[Outcome.DENIED]:
             yield f"denied {100 * self.outcomes[Outcome.DENIED] / max(self.sent, 1):.1f} %, the commonest reasons:"
@@ -165,7 +166,10 @@ class Fuzzer:
             told += "\n    after " + json.dumps([one.sql for one in self._since_reset[-5:]])
         else:
             told = judging.describe(first[0], first[1], ordered=statement.ordered)
-            what = "open" if self._open(statement, first) else "difference"
+            if judging.told_by_keys(first[0], first[1], statement.sql):
+                what = "keys"
+            else:
+                what = "open" if self._open(statement, first) else "difference"
         found = Difference(statement, what, told)
         self.result.found.append(found)
         self._record(found)

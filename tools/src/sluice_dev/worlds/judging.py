@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 from sluice_dev.worlds.wire import Message, error_fields
@@ -67,6 +68,8 @@ def outdated(answer: Answer) -> bool:
     return any("R" not in one and one.get("C") == "55000" for one in errors(answer))
 
 
+_KEYS_VIOLATED = frozenset({"23505", "23503", "23P01"})
+
 _NAMED = re.compile(
     r'"[^"]*"|\b(?:pg_catalog|public|archive|audit|sandbox|pg_temp|information_schema)\.\S+|\d+'
 )
@@ -95,6 +98,22 @@ def describe(left: Answer, right: Answer, *, ordered: bool) -> str:
     if not only_one and not only_two:
         return f"another order or number: {len(one)} and {len(two)} messages"
     return f"A {only_one[:3]}\n    B {only_two[:3]}"
+
+
+def told_by_keys(left: Answer, right: Answer, sql: Sequence[str]) -> bool:
+    """Return whether a unique, exclusion or foreign key told the worlds apart (``writeOracles.keys: accept``)."""
+    violated = [
+        [one for one in errors(answer) if one.get("C") in _KEYS_VIOLATED]
+        for answer in (left, right)
+    ]
+    if bool(violated[0]) != bool(violated[1]):
+        return True
+    conflicts = any("on conflict" in one.lower() for one in sql)
+    return conflicts and not errors(left) and not errors(right) and _tags(left) != _tags(right)
+
+
+def _tags(answer: Answer) -> list[bytes]:
+    return [body for step in answer for kind, body in step if kind == "C"]
 
 
 def same_shape(left: Answer, right: Answer) -> bool:
