@@ -17,6 +17,7 @@ step "pyright (strict)" pyright
 step "import rules" lint-imports
 step "stub of the extension" stub
 step "CRD manifests" python -m sluice_crds.manifests --check
+step "statement table" python -m sluice_proxy.facts.reference --check
 if cargo fmt --version >/dev/null 2>&1; then step "rustfmt" cargo fmt --check; else echo "rustfmt is not installed: rustup component add rustfmt"; steps_failed+=(rustfmt); fi
 if cargo clippy --version >/dev/null 2>&1; then step "clippy (pedantic)" cargo clippy -q --all-targets --locked -- -D warnings; else echo "clippy is not installed: rustup component add clippy"; steps_failed+=(clippy); fi
 step "opa check --strict" "$opa" check --strict policy/rego
