@@ -26,7 +26,7 @@ from sluice_operator.kube.client import Kube, path_of
 from sluice_operator.reconcile.publishing import bundle_name
 from sluice_policy import Profile
 
-PODS, NAMESPACES, WORKLOADS, CHANGES = int(os.environ.get("N", "10000")), 50, 4, 30
+PODS, NAMESPACES, WORKLOADS, CHANGES = 10_000, 50, 4, 30
 """Workloads are of each namespace: 200 profiles of 50 pods."""
 HOME, EMPTY = "sluice-system", "sluice-empty"
 API = "sluice.dev/v1alpha1"
