@@ -160,8 +160,9 @@ class Reconciler:
     async def _pass(self, began: float) -> bool:
         """Do all that is to be done; return whether all of it worked."""
         estate = self._estate
-        resources = dict(estate.resources)
         trust = await self._present_trust()
+        # Taken in one step with the version that `_decide` remembers it by: nothing is awaited in between.
+        resources = dict(estate.resources)
         effective = await self._decide(resources)
         work = _Pass(trust, effective, self._serial)
         profiles = {pod.profile_id: pod.profile for pod in estate.pods.values()}
