@@ -222,9 +222,10 @@ class Demonstration:
             until(current, within_s=40)
         except TimeoutError as error:
             self.screen.check(holds=False, what=f"every sidecar is current: {error}")
-        self.screen.line("$ kubectl -n shop get dcl,dap")
-        for line in self.kubectl("-n", "shop", "get", "dcl,dap").splitlines():
-            self.screen.line(line)
+        for kind in ("dcl", "dap"):
+            self.screen.line(f"$ kubectl -n shop get {kind}")
+            for line in self.kubectl("-n", "shop", "get", kind).splitlines():
+                self.screen.line(line)
 
     def job(self) -> None:
         """Run a governed Job to its end."""
@@ -256,13 +257,13 @@ class Demonstration:
             for line in log.splitlines():
                 if '"audit"' in line:
                     event = json.loads(line)
-                    if event.get("audit"):
+                    if event.get("audit") and event["kind"] == "begin":
                         found.append(event)
             return found
 
         shown = until(lines, within_s=30)
         for event in shown[-3:]:
-            self.screen.wrapped(json.dumps(event, ensure_ascii=False), 2)
+            self.screen.wrapped(_told(event), 2)
         refused = self.kubectl.run("-n", "support", "exec", pod, "-c", "sluice-proxy", "--", "ls")
         self.screen.line(f"$ kubectl -n support exec {pod} -c sluice-proxy -- ls")
         self.screen.wrapped(refused.stderr.strip(), 2)
@@ -285,6 +286,24 @@ class Demonstration:
         ):
             print(f"  {line}")
         print("  make demo-down   # removes all of it", flush=True)
+
+
+def _told(event: dict[str, Any]) -> str:
+    """What of an audit event fits on a screen: who, what, and how it was decided."""
+    statement, workload = event["statement"], event["identity"]["identity"]["workload"]
+    shown = {
+        "at": event["at"],
+        "pod": f"{workload['namespace']}/{workload['pod']}",
+        "assurance": workload["assurance"],
+        "role": event["identity"]["role"],
+        "template": event["template"],
+        "classes": statement["classes"],
+        "masks": {mask["column"]: mask["mask"] for mask in statement["masks"]},
+        "filters": statement["filters"],
+        "verdict": event["verdict"],
+        "sequence": statement["sequence"],
+    }
+    return json.dumps(shown, ensure_ascii=False) + " …"
 
 
 def down(screen: Screen) -> int:
