@@ -120,9 +120,12 @@ class AuditFollower:
             record = cast("dict[str, Any]", json.loads(text))
             statement, session = record["statement"], record["identity"]
             reasons = cast("list[dict[str, Any]]", statement.get("reasons") or [])
-            self._denials.add_reasons(str(session["database"]), reasons, "denied")
+            database = str(session["database"])
         except (ValueError, KeyError, TypeError, AttributeError):
             log.warning("audit record is not understood")
+            return
+        if reasons:  # Without any, it could not be judged at that moment: no policy denied it.
+            self._denials.add_reasons(database, reasons, "denied")
 
     def _next_segment(self) -> bool:
         """Go on to the next segment of this run; return whether there is one."""

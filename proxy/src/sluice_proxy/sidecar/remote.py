@@ -51,8 +51,8 @@ class Remote:
         self._url = url
         self._token_path = token_path
         self._trust = trust
-        self._http: aiohttp.ClientSession | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._http: dict[str, aiohttp.ClientSession] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     @property
     def trust(self) -> Trust:
@@ -72,11 +72,8 @@ class Remote:
 
     async def close(self) -> None:
         """Close the connections."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.close()
-        if self._closing is not None:
-            await self._closing
+        self._retire_connections()
+        await asyncio.gather(*self._closing)
 
     def follow_trust(self, bundle: Bundle) -> None:
         """Trust from now on what a verified bundle carries, and nothing else; without it, nothing changes."""
@@ -92,9 +89,14 @@ class Remote:
         self._trust = trust
         log.info("certificate authorities followed", **{keys.SEQUENCE: bundle.sequence})
         # The next request makes connections under the new ones.
-        http, self._http = self._http, None
-        if http is not None:
-            self._closing = asyncio.create_task(http.close(), name="old-connections")
+        self._retire_connections()
+
+    def _retire_connections(self) -> None:
+        old, self._http = self._http, {}
+        for http in old.values():
+            task = asyncio.create_task(http.close(), name="old-connections")
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def identity(self) -> Any:
         """Return the identity document.
@@ -147,7 +149,7 @@ class Remote:
         limits = aiohttp.ClientTimeout(total=seconds, connect=ANSWER_S)
         given = {**(headers or {}), "Authorization": f"Bearer {self.token()}"}
         try:
-            async with self._session().request(
+            async with self._session(path).request(
                 method,
                 f"{self._url}{path}",
                 headers=given,
@@ -161,14 +163,18 @@ class Remote:
                 f"the bundle service does not answer: {error or type(error).__name__}"
             ) from error
 
-    def _session(self) -> aiohttp.ClientSession:
-        """Return the open connections, under the CAs that hold now."""
-        if self._http is None:
+    def _session(self, path: str) -> aiohttp.ClientSession:
+        """Return the one connection of a kind of request, under the CAs that hold now.
+
+        One each: a report stays with the replica that took the last one, or the pod would be counted by two.
+        """
+        http = self._http.get(path)
+        if http is None:
             connector = aiohttp.TCPConnector(
-                ssl=self._trust.tls_context(), limit=4, keepalive_timeout=KEEP_ALIVE_S
+                ssl=self._trust.tls_context(), limit=1, keepalive_timeout=KEEP_ALIVE_S
             )
-            self._http = aiohttp.ClientSession(connector=connector, trust_env=False)
-        return self._http
+            http = self._http[path] = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return http
 
 
 async def _require(answer: aiohttp.ClientResponse, status: int) -> None:

@@ -23,6 +23,7 @@ LOOK_S: Final = 0.1
 """So often is looked whether something changed: the way from a change to the resource's status is seen by people."""
 PAUSE_MAX_S: Final = 10.0
 """Between attempts while the operator is away."""
+LASTING_S: Final = 5.0
 FLUSH_AFTER_S: Final = 0.3
 PROBLEMS_MAX: Final = 32
 
@@ -84,6 +85,7 @@ class StatusReporter:
         self._reported = reported
         self._denials = denials
         self._problem: str | None = None
+        self._since: dict[str, float] = {}
         self._sent_at = 0.0
 
     async def run(self) -> None:
@@ -99,7 +101,7 @@ class StatusReporter:
         said: dict[str, Any] | None = None
         at, pause = 0.0, STEP_S
         while True:
-            document = status_document(self._profile, self._reported)
+            document = self._document()
             due = time.monotonic() - at >= RENEW_S
             if not (due or _differs(document, said) or self._denials):
                 await asyncio.sleep(LOOK_S)
@@ -114,7 +116,19 @@ class StatusReporter:
     async def flush(self) -> None:
         """Report what is left, at the end; not on the heels of the last report, or it would be refused."""
         await asyncio.sleep(max(0.0, self._sent_at + FLUSH_AFTER_S - time.monotonic()))
-        await self._send(status_document(self._profile, self._reported))
+        await self._send(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        """Return the report, with the problems that have lasted: what a start passes through is none."""
+        document, now = status_document(self._profile, self._reported), time.monotonic()
+        keys_now = {_key(problem) for problem in document["problems"]}
+        self._since = {key: self._since.get(key, now) for key in keys_now}
+        lasting = [
+            problem
+            for problem in document["problems"]
+            if now - self._since[_key(problem)] >= LASTING_S
+        ]
+        return document | {"problems": lasting}
 
     async def _send(self, document: Mapping[str, Any]) -> bool:
         taken = self._denials.take()
@@ -130,6 +144,11 @@ class StatusReporter:
             return False
         self._problem = None
         return True
+
+
+def _key(problem: Mapping[str, str]) -> str:
+    """Return what stays the same of a problem while numbers in its message change: its database, or its part."""
+    return problem["database"] or problem["message"].partition(":")[0]
 
 
 def _differs(document: Mapping[str, Any], said: Mapping[str, Any] | None) -> bool:
