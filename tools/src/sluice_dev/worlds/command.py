@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import random
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from sluice_dev.cache import ROOT
 from sluice_dev.postgres import find
@@ -53,6 +55,7 @@ def main(arguments: list[str]) -> int:
     seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
     print(f"fuzz: seed {seed}", flush=True)
     chosen = find(contrib=True, major=given.major)
+    signal.signal(signal.SIGTERM, _interrupt)
     with contextlib.ExitStack() as stack:
         fuzzer = Fuzzer(
             corpus_fixture(given.corpus),
@@ -61,9 +64,11 @@ def main(arguments: list[str]) -> int:
             direct=given.direct,
             log=given.log,
         )
-        result = fuzzer.run(
-            _drawn(fuzzer, given.corpus, seed, given.statements), seconds=given.seconds
-        )
+        statements = _drawn(fuzzer, given.corpus, seed, given.statements)
+        result = fuzzer.result
+        # Ended early, by Ctrl-C or a signal, it still says what it saw.
+        with contextlib.suppress(KeyboardInterrupt):
+            fuzzer.run(statements, seconds=given.seconds)
         if given.log:
             given.log.with_suffix(".states").write_text(
                 "\n".join(f"{n} {w}" for w, n in result.sqlstates.most_common(400))
@@ -76,6 +81,10 @@ def main(arguments: list[str]) -> int:
                 print(sql)
             print(f"    {one.told}")
     return 1 if result.leaks else 0
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _drawn(fuzzer: Fuzzer, corpus: Path, seed: int, count: int) -> Iterator[Statement]:

@@ -108,11 +108,13 @@ class Fuzzer:
     def run(self, statements: Iterator[Statement], *, seconds: float | None = None) -> Result:
         """Ask all of them, or as many as the time allows."""
         begun = time.monotonic()
-        for statement in statements:
-            self.one(statement)
-            if seconds is not None and time.monotonic() - begun > seconds:
-                break
-        self.result.seconds += time.monotonic() - begun
+        try:
+            for statement in statements:
+                self.one(statement)
+                if seconds is not None and time.monotonic() - begun > seconds:
+                    break
+        finally:
+            self.result.seconds += time.monotonic() - begun
         return self.result
 
     def one(self, statement: Statement) -> Difference | None:
