@@ -27,6 +27,9 @@ _PACKAGES = {
     "base-postgres": ("postgresql", "libnss-wrapper"),
 }
 
+_LAYERS_MAX = 80
+"""Intermediate images in buildah's store; they are what makes the next build quick."""
+
 
 @dataclass(frozen=True, slots=True)
 class Image:
@@ -113,8 +116,8 @@ class Images:
         """Return the folders and files that a Dockerfile finds beside itself, by their names there."""
         if image.key in ("operator", "proxy"):
             package = f"sluice-{image.key}"
-            parts = {f"wheels/{name}": wheels.built(name) for name in wheels.members(package)}
-            parts["wheels/needs"] = wheels.downloaded(package, _PYTHON)
+            parts = {f"wheels/own/{name}": wheels.built(name) for name in wheels.members(package)}
+            parts["wheels/needs/all"] = wheels.downloaded(package, _PYTHON)
             if image.key == "operator":
                 parts["opa"] = _opa()
             return parts
@@ -125,12 +128,13 @@ class Images:
     def _build(self, image: Image, base: str, context: Path, archive: Path) -> None:
         version = _version()
         self._buildah(
-            "bud", "--isolation=chroot", "--pull=never", "--format=docker", "--timestamp=0", "--quiet",
+            "bud", "--isolation=chroot", "--pull=never", "--format=docker", "--timestamp=0", "--quiet", "--layers",
             f"--build-arg=BASE={base}", f"--build-arg=VERSION={version}", f"--build-arg=REVISION={_revision()}",
             f"--tag={image.name}", str(context),
         )  # fmt: skip
         self._buildah("push", "--quiet", image.name, f"docker-archive:{archive}:{image.name}")
-        self._buildah("rmi", "--prune", "--force")
+        if len(self._buildah("images", "--all", "--quiet").split()) > _LAYERS_MAX:
+            self._buildah("rmi", "--prune", "--force")
 
     def _base(self, name: str) -> str:
         """Return the name of a base image in buildah's store, made first when it is not there."""
