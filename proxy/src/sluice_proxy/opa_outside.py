@@ -14,7 +14,9 @@ from sluice_proxy import log_keys as keys
 
 log = structlog.get_logger(__name__)
 
-LOOK_S: Final = 0.25
+LOOK_S: Final = 1.0
+AWAY_LOOK_S: Final = 0.25
+"""While it is away: its next start waits for the removal of the socket that it left behind."""
 CONNECT_S: Final = 1.0
 
 
@@ -52,7 +54,7 @@ class OutsideOpa:
                     self.restarts += 1
                     log.error("OPA does not listen", **{keys.REASON: problem})
                 self.problem = problem
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(LOOK_S if self.problem is None else AWAY_LOOK_S)
 
     async def _look(self) -> str | None:
         try:

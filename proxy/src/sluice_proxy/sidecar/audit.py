@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -19,7 +21,9 @@ from sluice_proxy.sidecar.denials import Denials
 
 log = structlog.get_logger(__name__)
 
-STEP_S: Final = 0.2
+STEP_S: Final = 0.25
+SEGMENT_STEP_S: Final = 2.0
+"""Between looks for the next segment at the end of the present one."""
 CHUNK_BYTES: Final = 1 << 20
 LINE_BYTES_MAX: Final = 64 << 20
 """A record names every table and class of its statement; what is longer is passed over."""
@@ -56,6 +60,7 @@ class AuditFollower:
         self._stream = stream
         self._spool_bytes_max = spool_bytes_max
         self._lock = threading.Lock()
+        self._look_at = 0.0
         self._file: BinaryIO | None = None
         self._segment = ""
         self._rest = b""
@@ -64,12 +69,23 @@ class AuditFollower:
         """Follow until cancelled."""
         while True:
             try:
-                more = await asyncio.to_thread(self.read)
+                # Most looks find nothing: a thread is only asked when there is something to read.
+                more = self._has_more() and await asyncio.to_thread(self.read)
             except OSError as error:
                 log.error("audit spool cannot be read", **{keys.ERROR: str(error)})  # noqa: TRY400
                 more = False
             if not more:
                 await asyncio.sleep(STEP_S)
+
+    def _has_more(self) -> bool:
+        file = self._file
+        if file is not None and os.fstat(file.fileno()).st_size > file.tell():
+            return True
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + SEGMENT_STEP_S
+        return True
 
     def read(self) -> bool:
         """Take what was written since; return whether there may be more.

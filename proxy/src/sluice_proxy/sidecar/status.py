@@ -19,8 +19,8 @@ log = structlog.get_logger(__name__)
 
 RENEW_S: Final = 30.0
 STEP_S: Final = 1.0
-LOOK_S: Final = 0.1
-"""So often is looked whether something changed: the way from a change to the resource's status is seen by people."""
+LOOK_S: Final = 0.5
+"""So often is looked whether something changed; the operator sums up each 2 s."""
 PAUSE_MAX_S: Final = 10.0
 """Between attempts while the operator is away."""
 LASTING_S: Final = 5.0
