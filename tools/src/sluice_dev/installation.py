@@ -71,19 +71,17 @@ class Installation:
 
 def _cluster(*arguments: str, say: Callable[[str], None] | None = None) -> str:
     """Run tools/cluster; its progress goes to ``say`` line by line."""
-    process = subprocess.Popen(
-        [str(ROOT / "tools" / "cluster"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=None if say else subprocess.PIPE,
-        text=True,
-    )
+    command = [str(ROOT / "tools" / "cluster"), *arguments]
     out: list[str] = []
-    for line in process.stdout or ():
-        out.append(line)
-        if say:
-            say(line.rstrip())
-    if process.wait():
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=None if say else subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout or ():
+            out.append(line)
+            if say:
+                say(line.rstrip())
         error = process.stderr.read() if process.stderr else ""
+    if process.returncode:
         raise SystemExit(
             f"tools/cluster {' '.join(arguments)} failed\n{''.join(out)[-2000:]}{error[-2000:]}"
         )
