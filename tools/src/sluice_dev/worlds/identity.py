@@ -31,29 +31,51 @@ _COLUMN = struct.Struct("!IhIhih")
 _RECORD = 2249
 
 
-def described(body: bytes) -> bytes:
-    """Return a RowDescription without the columns' origin: names, types, type modifiers and formats."""
-    count, at, columns = int.from_bytes(body[:2], "big"), 2, list[str]()
-    for _ in range(count):
+def _columns(body: bytes) -> Iterator[tuple[str, int, int, int, int, int, int]]:
+    """Yield name, table, number, type, size, modifier and format of each column of a RowDescription."""
+    at = 2
+    for _ in range(int.from_bytes(body[:2], "big")):
         end = body.index(b"\0", at)
-        table, number, oid, size, modifier, form = _COLUMN.unpack_from(body, end + 1)
-        if table and not number:
-            oid = _RECORD  # A whole row: through Sluice it has no type of its own.
-        columns.append(f"{body[at:end].decode()} {oid} {size} {modifier} {form}")
+        yield (body[at:end].decode(), *_COLUMN.unpack_from(body, end + 1))
         at = end + 1 + _COLUMN.size
-    return "\n".join(columns).encode()
+
+
+def described(body: bytes, rows: frozenset[int] = frozenset()) -> bytes:
+    """Return a RowDescription without the columns' origin: names, types, type modifiers and formats.
+
+    Args:
+        body: The message.
+        rows: Types of whole rows, which through Sluice may have no type of their own: they count as record.
+    """
+    return "\n".join(
+        f"{name} {_RECORD if oid in rows else oid} {size} {modifier} {form}"
+        for name, _table, _number, oid, size, modifier, form in _columns(body)
+    ).encode()
+
+
+def _row_types(answer: Answer) -> frozenset[int]:
+    return frozenset(
+        oid
+        for step in answer
+        for kind, body in step
+        if kind == "T"
+        for _name, table, number, oid, *_rest in _columns(body)
+        if table and not number
+    )
 
 
 _CATALOG = re.compile(r"\bpg_(?!temp)|\binformation_schema\b")
 
 
-def seen(answer: Answer, statement: Statement) -> list[tuple[str, bytes]]:
+def seen(
+    answer: Answer, statement: Statement, rows: frozenset[int] = frozenset()
+) -> list[tuple[str, bytes]]:
     """Return what a client goes by."""
     made: list[tuple[str, bytes]] = []
     catalog = any(_CATALOG.search(sql) for sql in statement.sql)
     for kind, body in judging.normal(answer, ordered=statement.ordered):
         if kind == "T":
-            made.append((kind, described(body)))
+            made.append((kind, described(body, rows)))
         elif kind == "E":
             made.append((kind, error_fields(body).get("C", "").encode()))
         elif kind not in "NS":
@@ -129,7 +151,8 @@ def _misspelt(answer: Answer) -> bool:
 
 
 def _alike(left: Answer, right: Answer, statement: Statement) -> bool:
-    return seen(left, statement) == seen(right, statement)
+    rows = _row_types(left)
+    return seen(left, statement, rows) == seen(right, statement, rows)
 
 
 def policies(
