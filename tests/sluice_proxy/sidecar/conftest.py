@@ -94,6 +94,7 @@ class Authority:
 def projected_token(*, pod: str = POD, uid: str = UID, seconds: float = 3600, **more: Any) -> str:
     claims = {
         "exp": int(time.time() + seconds),
+        "aud": ["sluice"],
         "kubernetes.io": {
             "namespace": NAMESPACE,
             "pod": {"name": pod, "uid": uid},

@@ -115,6 +115,8 @@ class Callers:
         refused = self._refused.get(key)
         if refused is not None and self._clock() < refused[0]:
             raise refused[1]
+        # What it says of itself is believed only against it: nobody is asked about what cannot be valid.
+        self._plausible_expiry(token)
         asking = self._asking.get(key)
         if asking is None:
             if len(self._asking) >= REVIEWS_WAITING_MAX:
@@ -172,8 +174,6 @@ class Callers:
             raise token_invalid(
                 f"the API server does not vouch for it as a pod's token of the audience {self._audience}"
             )
-        # Believed because the API server vouched for the whole token just now.
-        expires_at = _expiry(token)
         meta = await self._authority.pod(reviewed.namespace, reviewed.pod, reviewed.pod_uid)
         if meta is None:
             raise token_invalid("its pod was deleted")
@@ -188,8 +188,28 @@ class Callers:
             pod=reviewed.pod,
             pod_uid=reviewed.pod_uid,
             labels=labels,
-            expires_at=expires_at,
+            # Believed because the API server vouched for the whole token just now.
+            expires_at=self._plausible_expiry(token),
         )
+
+    def _plausible_expiry(self, token: str) -> float:
+        """Return when a token says that it expires.
+
+        Raises:
+            Refusal: It says that it expired, or is for others.
+        """
+        body = token.split(".")[1]
+        try:
+            claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+            expires_at, given = float(claims["exp"]), claims["aud"]
+            audiences = [given] if isinstance(given, str) else list(given)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise token_invalid("it is no service account token") from error
+        if self._audience not in audiences:
+            raise token_invalid(f"it is not for the audience {self._audience}")
+        if self._clock() >= expires_at:
+            raise token_invalid("it expired")
+        return expires_at
 
 
 def _bearer(authorization: str | None) -> str:
@@ -200,15 +220,6 @@ def _bearer(authorization: str | None) -> str:
     if len(token) > TOKEN_BYTES_MAX or not token.isascii() or token.count(".") != 2:
         raise token_invalid("it is no service account token")
     return token
-
-
-def _expiry(token: str) -> float:
-    body = token.split(".")[1]
-    try:
-        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        return float(claims["exp"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise token_invalid("it does not say when it expires") from error
 
 
 def _governed(meta: ObjectMeta, reviewed: Reviewed) -> Mapping[str, str]:
