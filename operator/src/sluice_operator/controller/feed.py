@@ -57,6 +57,7 @@ class ResourceFeed:
         self._missing: dict[tuple[str, str, str], tuple[str, str, int, float]] = {}
         """Kind, uid, version and since when, of what the metadata told of and kopf has not brought."""
         self._uids: dict[tuple[str, Key], str] = {}
+        """As the metadata told, never kopf: it may be ahead, and the end of one must not take the next of its name."""
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._wake = asyncio.Event()
         self.watches = [self._watch(kind) for kind in PLURALS]
@@ -130,7 +131,6 @@ class ResourceFeed:
         if uid in self._gone or version < self._versions.get(uid, 0):
             return
         self._versions[uid] = version
-        self._uids[item["kind"], key_of(item)] = uid
         self._estate.put_resource(item)
 
     def _drop(self, uid: str) -> None:
@@ -144,7 +144,11 @@ class ResourceFeed:
         """The metadata of a resource that is there or changed."""
         metadata: dict[str, Any] = item["metadata"]
         uid, version = str(metadata["uid"]), _version(metadata)
-        self._uids[kind, key_of(item)] = uid
+        place = (kind, key_of(item))
+        before = self._uids.get(place)
+        self._uids[place] = uid
+        if before is not None and before != uid:
+            self._drop(before)  # Another one has its name; its end was not told.
         if uid not in self._gone and version > self._versions.get(uid, 0):
             key = (kind, *key_of(item))
             since = self._missing[key][3] if key in self._missing else time.monotonic()
