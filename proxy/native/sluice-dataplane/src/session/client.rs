@@ -58,6 +58,7 @@ impl Session {
 
     /// The client said goodbye or hung up: the server is told, and what it still sends is forwarded.
     async fn client_gone(&self) -> Result<Infallible, End> {
+        self.shared.borrow_mut().leaving = true;
         self.flush_server().await;
         self.to_server.shutdown().await?;
         std::future::pending().await

@@ -125,6 +125,8 @@ struct Shared {
     /// Texts since the last `ReadyForQuery` that may have changed settings.
     setting_texts: Vec<Rc<[u8]>>,
     started: bool,
+    /// The client said goodbye: nothing of ours can be asked behind that.
+    leaving: bool,
     cancels: usize,
     closing: Option<Closing>,
     /// When the statement that runs is ended.
@@ -298,8 +300,8 @@ impl Session {
         {
             let fields = ErrorFields::clone(&fields).fatal();
             put_fields(&mut self.to_client.buffer.borrow_mut(), &fields);
-            let _ = timeout(FAREWELL_TIMEOUT, self.to_client.flush()).await;
         }
+        let _ = timeout(FAREWELL_TIMEOUT, self.to_client.flush()).await;
         put_bare(&mut self.to_server.buffer.borrow_mut(), b'X');
         let _ = timeout(Duration::from_secs(1), self.to_server.flush()).await;
     }

@@ -175,7 +175,7 @@ impl Session {
             self.end_portals(shared);
         }
         shared.swallowing = false;
-        if std::mem::take(&mut shared.failing) && status == b'T' {
+        if std::mem::take(&mut shared.failing) && status == b'T' && !shared.leaving {
             put_query(&mut self.to_server.buffer.borrow_mut(), UNPARSABLE);
             let mut abort = Answer::internal(Kind::Query, Origin::Abort);
             abort.seq = seq;
@@ -183,7 +183,7 @@ impl Session {
             return After::Flush;
         }
         let left = shared.transaction_dirty && status == b'I';
-        let governed = self.state.borrow().said.level > 0;
+        let governed = self.state.borrow().said.level > 0 && !shared.leaving;
         if governed && (shared.dirty || left) && status != b'E' && shared.answers.is_empty() {
             shared.held_ready = Some(seq);
             shared.probe_tries = 0;
