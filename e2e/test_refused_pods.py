@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -119,13 +118,9 @@ def test_live_pod_cannot_be_changed_round_its_sidecar(story: Story):
         story, '{"metadata":{"annotations":{"sluice.dev/identity":"{}"}}}'
     )
     assert not _patched(story, '{"metadata":{"labels":{"note":"harmless"}}}')
-    ephemeral: dict[str, Any] = {
-        "spec": {
-            "ephemeralContainers": [
-                {**container(story.images, "debug"), "targetContainerName": "sluice-proxy"}
-            ]
-        }
-    }
+    debugger = container(story.images, "debug", targetContainerName="sluice-proxy")
+    debugger.pop("resources")  # An ephemeral container has none.
+    ephemeral = {"spec": {"ephemeralContainers": [debugger]}}
     assert "sluice" in _patched(story, json.dumps(ephemeral), "--subresource=ephemeralcontainers")
     for target in ("sluice-proxy", "sluice-opa"):
         done = story.kubectl.run(
