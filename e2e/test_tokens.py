@@ -20,7 +20,7 @@ try:
         kind = answer.headers["Content-Type"]
         text = body.decode() if kind.startswith("application/json") else ""
         print(json.dumps({"status": answer.status, "type": kind,
-                          "etag": answer.headers["ETag"], "bytes": len(body), "body": json.loads(text) if text else None}))
+                          "etag": answer.headers["ETag"], "body": json.loads(text) if text else None}))
 except urllib.error.HTTPError as error:
     print(json.dumps({"status": error.code, "body": json.loads(error.read() or b"{}")}))
 """
