@@ -145,7 +145,8 @@ def run(options: Options) -> counts.Counts:
         second = Lane(options, stack) if rest else None
         if second is not None:
             if "benign" in rest:
-                benign = runners.benign(setting, second.admin, second.restricted)
+                plainly = second.direct if options.major else None
+                benign = runners.benign(setting, second.admin, second.restricted, plainly)
             if "clients" in rest:
                 clients = runners.clients(
                     setting, second.restricted, second.server.program("psql").parent
