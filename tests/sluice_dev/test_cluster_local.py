@@ -202,7 +202,7 @@ def test_up_again_changes_nothing_and_brings_back_what_was_killed(cluster: Local
 
 
 def test_commands_killed_half_way_leave_what_up_completes_and_down_removes():
-    folder = STATE / "two"
+    folder = STATE / "one-two"  # The other cluster's folder begins alike: it must not notice.
     program = f"from sluice_dev.cluster.local import *; LocalCluster('test-two', Path({str(folder)!r})).up()"
     for seconds in (0.4, 1.5, 4.0):
         with subprocess.Popen([sys.executable, "-c", program]) as process:
@@ -222,6 +222,8 @@ def test_commands_killed_half_way_leave_what_up_completes_and_down_removes():
             process.kill()
     finally:
         LocalCluster("test-two", folder).down()
+    if (STATE / "one").exists():
+        assert LocalCluster("test-one", STATE / "one").status()["ready"] == "yes"
     assert [one for one in everything_of(folder) if "KUBE-" not in one] == []
     assert not any("KUBE-" in one for one in everything_of(folder)), (
         "the machine's own rules are untouched"

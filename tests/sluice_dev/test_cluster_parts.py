@@ -93,6 +93,19 @@ def test_state_where_the_node_has_folders_of_its_own_is_refused():
         LocalCluster("x", Path("/run/x")).up()
 
 
+def test_folders_of_others_are_neither_used_nor_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "precious").touch()
+    one = LocalCluster("x", tmp_path)
+    monkeypatch.setattr(LocalCluster, "_need_root", lambda _self: None)
+    with pytest.raises(local.ClusterError, match="nothing was removed"):
+        one.down()
+    with pytest.raises(local.ClusterError, match="holds other things"):
+        one._claim_folder()
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
 def test_an_unknown_kind_of_cluster_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -24,6 +24,8 @@ _ORDER = (
     "etcd", "kube-apiserver", "containerd", "kube-controller-manager", "kube-scheduler", "kube-proxy",
     "coredns", "kubelet",
 )  # fmt: skip
+_MARK = ".sluice-cluster"
+"""In the folder from the first moment: `down` removes no other folder."""
 _SOCKET_PATH_MAX = 107  # sockaddr_un
 
 
@@ -70,7 +72,7 @@ class LocalCluster:
         self._check()
         for program in (programs.LOCALKUBE, programs.COREDNS, programs.PAUSE):
             programs.ensure(program)
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._claim_folder()
         with programs.locked(self.directory / "lock"):
             begun = time.monotonic()
             ready_s = self._up(begun, begun + ready_within_s)
@@ -85,6 +87,8 @@ class LocalCluster:
         if not self.directory.exists():
             return False
         self._need_root()
+        if not self._is_ours():
+            raise ClusterError(f"{self.directory} is not a cluster's folder; nothing was removed")
         with programs.locked(self.directory / "lock"):
             # Without a number nothing but the folder was made; any number finds the processes all the same.
             self._node(
@@ -182,7 +186,7 @@ class LocalCluster:
     def _starter(self, holder: int) -> Callable[[str, list[str]], bool]:
         def start(name: str, command: list[str]) -> bool:
             self._seen.add(name)
-            return self._running.ensure(name, command, inside=holder, marker=str(self.directory))
+            return self._running.ensure(name, command, inside=holder, marker=f"{self.directory}/")
 
         return start
 
@@ -290,6 +294,17 @@ class LocalCluster:
                 raise ClusterError(
                     f"the state cannot be below {hidden}: the node has one of its own"
                 )
+
+    def _claim_folder(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._is_ours() and any(self.directory.iterdir()):
+            raise ClusterError(
+                f"{self.directory} holds other things; give --state a folder of its own"
+            )
+        (self.directory / _MARK).touch()
+
+    def _is_ours(self) -> bool:
+        return any((self.directory / name).exists() for name in (_MARK, "cluster.json"))
 
     def _need_root(self) -> None:
         if os.geteuid() != 0:

@@ -84,7 +84,7 @@ class Node:
     def __init__(self, name: str, directory: Path, network: Network, running: Processes) -> None:
         """Describe it; ``up`` makes it."""
         self.name, self._directory, self.network, self._running = name, directory, network, running
-        self._marker = f"sluice-node:{directory}"
+        self._marker = f"sluice-node:{directory}/"  # Closed: a folder's name may begin another's.
 
     @property
     def holder(self) -> int | None:
