@@ -31,7 +31,7 @@ TEXTS = [
     "ROLLBACK TO a",
     "CREATE TEMP TABLE IF NOT EXISTS t (n int)",
     "INSERT INTO t VALUES (1)",
-    "SELECT * FROM t",
+    "SELECT n + 0 FROM t",  # A column itself would bring the OID of its table.
     "COPY t FROM STDIN",
     "COPY t FROM STDIN; SELECT 1",
     "COPY (SELECT generate_series(1, 2)) TO STDOUT",
