@@ -1,4 +1,4 @@
-"""`helm test`: asks the two services what a sidecar and the API server ask them, with the certificates that those trust."""
+"""`helm test`: asks the two services what a sidecar and the API server ask them, with the certificates they trust."""
 
 import json
 import os
@@ -16,7 +16,9 @@ def call(url: str, body: object = None) -> tuple[int, dict]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=10, context=ssl.create_default_context(cafile=TRUST)) as answer:
+        with urllib.request.urlopen(
+            request, timeout=10, context=ssl.create_default_context(cafile=TRUST)
+        ) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, json.load(error)
@@ -40,7 +42,11 @@ def review(mode: str) -> dict:
         f"https://sluice-admission.{NAMESPACE}.svc/validate/resources",
         {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request},
     )
-    return answer["response"] if status == 200 else {"allowed": None, "status": {"message": f"HTTP {status}: {answer}"}}
+    return (
+        answer["response"]
+        if status == 200
+        else {"allowed": None, "status": {"message": f"HTTP {status}: {answer}"}}
+    )
 
 
 def main() -> int:
