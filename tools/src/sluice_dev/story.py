@@ -172,7 +172,8 @@ class Story:
         name = name or self.name
         document = documents("policies/support.yaml", {"shop": SHOP}, self.images)[0]
         document["metadata"] = {"name": name, "namespace": SHOP}
-        document["spec"]["databases"] = {"names": [name]}
+        database = name if name in self.databases else self.name
+        document["spec"]["databases"] = {"names": [database]}
         document["spec"]["subjects"] = [{"workload": {"namespaces": [self.namespace]}}]
         document["spec"].update(spec)
         document["spec"] = {
