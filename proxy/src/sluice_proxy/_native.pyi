@@ -374,14 +374,14 @@ class DataPlane:
         startup_timeout_s: float = 60.0,
         brain_timeout_s: float = 30.0,
         resolver: str = "system",
-        resolv_conf: str | PathLike[str] = "/etc/resolv.conf",
+        resolv_conf: str | PathLike[str] = ...,
     ) -> DataPlane:
         """Open the spool and start the thread. No listener yet.
 
         Args:
             resolver: Who knows the addresses of upstreams: "system" (as other programs have it, the hosts file first) or "dns"
                 (DNS alone, as ``resolv_conf`` says: nameservers, search, ndots). Every address is tried in turn.
-            resolv_conf: Read when it is needed and whenever it changed.
+            resolv_conf: By default /etc/resolv.conf; read when it is needed and whenever it changed.
 
         Raises:
             OSError: The spool cannot be opened.
