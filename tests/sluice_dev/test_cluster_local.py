@@ -122,8 +122,13 @@ def test_a_pod_resolves_and_reaches_services_and_takes_exec(cluster: LocalCluste
     }
     for url, status in targets.items():
         asked = f'http.send({{"method": "get", "url": "{url}", "tls_insecure_skip_verify": true}}).status_code'
-        answer = cluster.kubectl("exec", "web", "--", "/opa", "eval", "--format=raw", asked).stdout
-        assert answer.strip() == str(status), url
+        deadline = time.monotonic() + 30  # A Service's rules follow its pod's readiness.
+        while True:
+            done = cluster.kubectl("exec", "web", "--", "/opa", "eval", "--format=raw", asked)
+            if done.stdout.strip() == str(status):
+                break
+            assert time.monotonic() < deadline, (url, done.stdout)
+            time.sleep(0.5)
     address = cluster.kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}").stdout
     opened = subprocess.run(
         [sys.executable, "-c", f"import urllib.request as u; print(u.urlopen('http://{address}:8181/health').status)"],
