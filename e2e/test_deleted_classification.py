@@ -37,7 +37,9 @@ def test_deleted_classification_denies_under_load(story: Story):
     with pytest.raises(DeniedError) as denied:
         client.execute("SELECT count(*) FROM orders")
     # A connection that is refused has no code in psycopg, only its words.
-    assert denied.value.sqlstate in {"42501", "57P01"} or "DatabaseAccessPolicy" in str(denied.value)
+    assert denied.value.sqlstate in {"42501", "57P01"} or "DatabaseAccessPolicy" in str(
+        denied.value
+    )
     client.disconnect()
     with pytest.raises(DeniedError):
         client.execute(QUERY)
