@@ -58,7 +58,7 @@ def story(blank: Story) -> Story:
     return blank
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def system() -> str:
     """The namespace of Sluice itself."""
     return NAMESPACE
