@@ -6,6 +6,7 @@ import base64
 import copy
 import gzip
 import io
+import json
 import tarfile
 import time
 from collections.abc import Generator
@@ -36,8 +37,6 @@ def _replace(story: Story, system: str, stored: Document) -> None:
         key: document["metadata"][key] for key in ("name", "namespace", "labels", "annotations")
     }
     story.kubectl.run("-n", system, "delete", "configmap", document["metadata"]["name"])
-    import json  # noqa: PLC0415
-
     story.kubectl("create", "-f", "-", stdin=json.dumps(document))
 
 
