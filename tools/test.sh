@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 . tools/steps.sh
 
 rego() { # A suite that covers less than 95 % of the library fails.
-  "$opa" test policy/rego && "$opa" test policy/rego --coverage --threshold 95 --format json |
+  "$opa" test --timeout 60s policy/rego && "$opa" test --timeout 60s policy/rego --coverage --threshold 95 --format json |
     python -c 'import json, sys; print("opa coverage: %.1f %%" % json.load(sys.stdin)["coverage"])'
 }
 
