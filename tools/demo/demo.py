@@ -214,11 +214,16 @@ class Demonstration:
         self.screen.wrapped(shown[-1], 0)
 
         def current() -> bool:
-            sidecars = self.kubectl.get("-n", "shop", "dap", "support")["status"].get(
-                "sidecars", {}
-            )
-            return sidecars.get("current", 0) >= len(self._pods()) and sidecars.get("stale") == 0
+            pods = len(self._pods())
+            for policy in self.kubectl.get("-n", "shop", "dap")["items"]:
+                status = policy["status"]
+                if status["observedGeneration"] != policy["metadata"]["generation"]:
+                    return False
+                if status["sidecars"] != {"expected": pods, "current": pods, "stale": 0}:
+                    return False
+            return True
 
+        time.sleep(1)  # The policy was put back just now; the status follows.
         try:
             until(current, within_s=40)
         except TimeoutError as error:
