@@ -435,7 +435,7 @@ def test_statistics_and_counters_are_denied(catalog: Catalog) -> None:
 
 
 def test_server_without_an_allow_list_shows_no_catalog(catalog: Catalog) -> None:
-    old = dataclasses.replace(catalog, server_major=17)
+    old = dataclasses.replace(catalog, server_major=13)
     governed = of(old, decision(), "pg_class", "pg_catalog")
     assert governed is not None
     assert governed.denial is not None
