@@ -41,15 +41,22 @@ def test_certificates_and_ca_rotate_under_load(story: Story, system: str):
     }
     deadline = time.monotonic() + CA_S + LEAF_S
     refused: list[str] = []
+    again = 0
     while time.monotonic() < deadline:
         for name in names:
             seen[name].add(_certificate(story.kubectl, system, name))
         hook = story.kubectl.get("mutatingwebhookconfiguration", "sluice")
         bundles.add(hook["webhooks"][0]["clientConfig"].get("caBundle", ""))
-        if refusal := story.kubectl.refusal(story.pod("probe"), dry_run=True):
+        refusal = story.kubectl.refusal(story.pod("probe"), dry_run=True)
+        if "create it again" in refusal:
+            # The trust changed between the two looks at this pod; whatever makes pods does so again.
+            again += 1
+            refusal = story.kubectl.refusal(story.pod("probe"), dry_run=True)
+        if refusal:
             refused.append(refusal)
         time.sleep(1)
     assert refused == []
+    assert again <= CA_S // LEAF_S, "a pod is made again at a rotation of the CA at most"
     assert all(len(certificates) >= 3 for certificates in seen.values()), {
         k: len(v) for k, v in seen.items()
     }
