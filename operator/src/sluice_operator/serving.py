@@ -181,9 +181,14 @@ async def started(server: Server) -> asyncio.Task[None]:
 
 
 async def ended(server: Server, task: asyncio.Task[None]) -> None:
-    """Stop serving: answers that are under way are finished first."""
+    """Stop serving: answers that are under way are finished first, then nothing of a connection is left."""
     server.should_exit = True
     await task
+    for connection in list(server.server_state.connections):
+        transport = getattr(connection, "transport", None)
+        if transport is not None:
+            transport.abort()
+    await asyncio.sleep(0)  # An aborted transport closes its socket in the loop's next turn.
 
 
 async def _serve(server: Server) -> None:

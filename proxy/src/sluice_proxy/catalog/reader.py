@@ -145,6 +145,7 @@ class CatalogReader:
             with contextlib.suppress(*_LOST):
                 await connection.close(timeout=2)
             connection.terminate()
+            await asyncio.sleep(0)  # Its socket is closed in the loop's next turn.
 
     async def _guarded(self, work: Any) -> Any:
         try:
