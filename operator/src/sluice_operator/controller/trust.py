@@ -74,9 +74,12 @@ class TrustKeeper:
 
     @property
     def period_s(self) -> float:
-        """Seconds between two calls of ``refresh``."""
+        """Seconds between two calls of ``refresh``.
+
+        Ten at most: what was made under other settings may live for a minute only.
+        """
         shortest = min(self._settings.certificate_s, self._settings.signing_key_s)
-        return max(1.0, min(30.0, shortest / 20))
+        return max(1.0, min(10.0, shortest / 20))
 
     async def refresh(self) -> Trust:
         """Make or rotate what is due, and return what is to be published from now on.
