@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
+from sluice_operator.admission.names import IDENTITY, INJECTED, PROFILE
 from sluice_operator.bundles.refusals import (
     Refusal,
     not_governed,
@@ -19,7 +20,7 @@ from sluice_operator.bundles.refusals import (
     too_many,
     unavailable,
 )
-from sluice_operator.kube.bundle_store import IDENTITY, INJECTED, PROFILE, ObjectMeta, Reviewed
+from sluice_operator.kube.bundle_store import ObjectMeta, Reviewed
 from sluice_operator.kube.errors import KubeError
 from sluice_policy import Profile
 

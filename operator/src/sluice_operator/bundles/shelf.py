@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from sluice_operator import log_keys as keys
+from sluice_operator.admission.names import PROFILE
 from sluice_operator.kube.bundle_store import ObjectMeta, StoredBundle
 from sluice_operator.kube.errors import KubeError
 
@@ -25,7 +26,6 @@ READ_S: Final = 5.0
 RETRY_MIN_S: Final = 0.05
 RETRY_MAX_S: Final = 5.0
 
-PROFILE: Final = "sluice.dev/profile"
 SEQUENCE: Final = "sluice.dev/sequence"
 REVISION: Final = "sluice.dev/revision"
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from sluice_operator import log_keys as keys
+from sluice_operator.admission.names import PROFILE
 from sluice_operator.controller import metrics
 from sluice_operator.controller.estate import Estate
 from sluice_operator.controller.settings import Settings
@@ -127,7 +128,7 @@ class Publisher:
 
     async def _write(self, stored: StoredBundle, raw: bytes) -> str:
         annotations = {
-            "sluice.dev/profile": stored.profile_id,
+            PROFILE: stored.profile_id,
             SEQUENCE: str(stored.sequence),
             SINCE: str(stored.since),
             REVISION: stored.revision,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
+from sluice_operator.admission.names import IDENTITY, INJECTED, PROFILE
 from sluice_operator.kube.client import METADATA, Kube, Object, path_of
 from sluice_operator.kube.errors import ApiError, KubeError
 from sluice_operator.kube.secrets import SecretWatch
@@ -18,9 +19,6 @@ FIELD_MANAGER: Final = "sluice-bundles"
 BUNDLE_SELECTOR: Final = "sluice.dev/kind=bundle"
 POD_SELECTOR: Final = "sluice.dev/inject=true"
 BUNDLE_KEY: Final = "bundle.tar.gz"
-INJECTED: Final = "sluice.dev/injected"
-PROFILE: Final = "sluice.dev/profile"
-IDENTITY: Final = "sluice.dev/identity"
 KEPT: Final = (INJECTED, PROFILE, IDENTITY)
 """The annotations of a pod that are kept; the webhook wrote them, and they are immutable."""
 
