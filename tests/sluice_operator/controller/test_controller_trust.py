@@ -38,6 +38,11 @@ async def test_signing_key_rotates_and_is_known_before(cluster, start):
         return True if set(keys) == set(second.manifest["metadata"]["trust"]["keys"]) else None
 
     await cluster.until(told, 40, "sluice-trust to follow")
+    # Pods that were injected a moment ago are known by it.
+    trust = await cluster.trust()
+    before = json.loads(trust["previous.json"])
+    assert before["ca.pem"] == trust["ca.pem"]
+    assert set(json.loads(before["keys.json"])) & set(json.loads(trust["keys.json"]))
 
 
 async def test_authority_rotates_with_overlap(cluster, start):

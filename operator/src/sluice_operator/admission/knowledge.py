@@ -46,6 +46,8 @@ class Knowledge:
         self._home = namespace
         self.trust: Trust | None = None
         """None until the controller has made it."""
+        self.trust_before: Trust | None = None
+        """What the controller said before; another replica may have injected by it a moment ago."""
         self._watches = (
             Watch(
                 kube,
@@ -60,7 +62,7 @@ class Knowledge:
                 kube,
                 path_of("v1", "configmaps", namespace),
                 put=self._put_trust,
-                drop=lambda _: self._set_trust(None),
+                drop=lambda _: self._put_trust({}),
                 field_selector=f"metadata.name={TRUST}",
             ),
         )
@@ -164,16 +166,32 @@ class Knowledge:
         self._estate = None
         self._changed.set()
 
-    def _put_trust(self, item: dict[str, Any]) -> None:
-        self._set_trust(read_trust(section(item, "data")))
+    async def look_at_trust(self) -> None:
+        """Ask for trust itself: the watch may be behind by as long as it takes to begin anew.
 
-    def _set_trust(self, trust: Trust | None) -> None:
-        self.trust = trust
+        Raises:
+            KubeError: The API server does not tell.
+        """
+        item = await self._kube.find(path_of("v1", "configmaps", self._home, TRUST))
+        self._put_trust(item or {})
+
+    def _put_trust(self, item: dict[str, Any]) -> None:
+        data = section(item, "data")
+        self.trust, self.trust_before = read_trust(data), previous_trust(data)
         self._changed.set()
 
 
 def _namespace(item: dict[str, Any]) -> Namespace:
     return Namespace(key_of(item)[1], labels_of(item), annotations_of(item))
+
+
+def previous_trust(data: dict[str, str]) -> Trust | None:
+    """The trust that ``sluice-trust`` named before; None when there was none."""
+    try:
+        found = json.loads(data.get("previous.json", ""))
+    except ValueError:
+        return None
+    return read_trust(cast("dict[str, str]", found)) if isinstance(found, dict) else None
 
 
 def read_trust(data: dict[str, str]) -> Trust | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import time
@@ -30,6 +31,8 @@ BODY_BYTES_MAX: Final = 8 * 1024 * 1024
 """Two objects of the largest that etcd takes, in JSON, and room."""
 SETTLE_S: Final = 2.0
 """For what another replica knew already to arrive here; well within the webhook's timeout."""
+LOOK_S: Final = 1.0
+"""For the API server to say whom to trust now."""
 RESOURCES_AT_ONCE: Final = 4
 """Large classifications take a second each: pods must not wait behind many of them."""
 
@@ -158,17 +161,36 @@ class Webhooks:
 
     async def _created(self, pod: Pod, namespace: Namespace) -> Injection | Refusal:
         """Judge; when another replica may have known more, wait for it to arrive here."""
-        result = judge_created(pod, namespace, *self._now())
+        result = self._judged(pod, namespace)
 
         def right() -> bool:
             nonlocal result
             if self._knowledge.trust is not None:
-                result = judge_created(pod, namespace, *self._now())
-            return not (isinstance(result, Refusal) and result.passing)
+                result = self._judged(pod, namespace)
+            return not _passing(result)
 
-        if isinstance(result, Refusal) and result.passing:
+        if _passing(result):
+            with contextlib.suppress(KubeError, TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._knowledge.look_at_trust()
             await self._knowledge.settled(right, SETTLE_S)
         return result
+
+    def _judged(self, pod: Pod, namespace: Namespace) -> Injection | Refusal:
+        """Judge by what is trusted now, else by what was trusted before.
+
+        Keys and authorities rotate while pods are being created, and overlap: a pod that was injected a moment before
+        works as well as one that was created a moment before.
+        """
+        estate, settings = self._now()
+        result = judge_created(pod, namespace, estate, settings)
+        before = self._knowledge.trust_before
+        if not _passing(result) or before is None:
+            return result
+        earlier = judge_created(
+            pod, namespace, estate, dataclasses.replace(settings, trust=before)
+        )
+        return result if isinstance(earlier, Refusal) else earlier
 
     async def validate_resource(self, review: Review) -> Answer:
         """Judge a DataClassification or DatabaseAccessPolicy."""
@@ -192,6 +214,10 @@ class Webhooks:
             message = "; ".join(verdict.errors)
             return Answer(False, message, 422, "Invalid", warnings=verdict.warnings)
         return Answer(True, warnings=verdict.warnings)
+
+
+def _passing(result: Injection | Refusal) -> bool:
+    return isinstance(result, Refusal) and result.passing
 
 
 async def _body(request: Request) -> bytes | None:

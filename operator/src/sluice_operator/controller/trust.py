@@ -29,6 +29,8 @@ CA_SECRET: Final = "sluice-ca"  # noqa: S105  A name.
 SIGNING_SECRET: Final = "sluice-signing"  # noqa: S105  A name.
 SERVING: Final = ("admission", "bundles")
 TRUST_CONFIG_MAP: Final = "sluice-trust"
+CA_FILE, KEYS_FILE, PREVIOUS_FILE = "ca.pem", "keys.json", "previous.json"
+"""In it: whom to trust from now on, and whom its last version said to trust."""
 WEBHOOKS: Final = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 WEBHOOK_NAME: Final = "sluice"
 REGISTRATION: Final = "admissionregistration.k8s.io/v1"
@@ -119,10 +121,16 @@ class TrustKeeper:
             MovedError: Somebody else writes too.
         """
         keys_json = json.dumps(trust.keys.public, sort_keys=True)
-        data = {"ca.pem": trust.ca_pem, "keys.json": keys_json}
+        data = {CA_FILE: trust.ca_pem, KEYS_FILE: keys_json}
         found = await self._keeper.config_map(TRUST_CONFIG_MAP)
-        if found is None or found.get("data") != data:
+        before: dict[str, str] = (found or {}).get("data") or {}
+        if any(before.get(name) != text for name, text in data.items()):
             version = found["metadata"]["resourceVersion"] if found else None
+            if before.get(CA_FILE) and before.get(KEYS_FILE):
+                # Pods that are being created under it are no forgeries.
+                data[PREVIOUS_FILE] = json.dumps(
+                    {CA_FILE: before[CA_FILE], KEYS_FILE: before[KEYS_FILE]}, sort_keys=True
+                )
             await self._keeper.put_config_map(TRUST_CONFIG_MAP, "trust", version=version, data=data)
         complete = True
         if self._settings.own_certificates:
