@@ -59,7 +59,8 @@ def condition(a: Analysis, node: Node | None, level: Level, word: str) -> bool:
     for item, found in affected:
         by_piece.setdefault(_piece_of(a, item, pieces, (start, end)), set()).update(found)
     for (first, last), found in by_piece.items():
-        a.wraps.append(Wrap(level, first, last, tuple(found)))
+        in_order = tuple(sorted(found, key=lambda source: source.number))
+        a.wraps.append(Wrap(level, first, last, in_order))
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -66,6 +67,8 @@ class Source:
     """The FROM items behind a join's alias."""
     wanted: set[str] = field(default_factory=set[str])
     system: set[str] = field(default_factory=set[str])
+    number: int = field(default_factory=itertools.count().__next__)
+    """By it sets of sources are put in order, so that the same statement always ends the same way."""
 
     @property
     def filtered(self) -> bool:

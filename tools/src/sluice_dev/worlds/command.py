@@ -49,7 +49,9 @@ def main(arguments: list[str]) -> int:
         "--direct", action="store_true", help="without Sluice: nearly everything differs"
     )
     parser.add_argument(
-        "--log", type=Path, help="differences, and what was left open, are appended here"
+        "--log",
+        type=Path,
+        help="differences, and what was left open, are appended here; beside it .denied and .states",
     )
     given = parser.parse_args(arguments)
     seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
@@ -70,9 +72,9 @@ def main(arguments: list[str]) -> int:
         with contextlib.suppress(KeyboardInterrupt):
             fuzzer.run(statements, seconds=given.seconds)
         if given.log:
-            given.log.with_suffix(".states").write_text(
-                "\n".join(f"{n} {w}" for w, n in result.sqlstates.most_common(400))
-            )
+            states = (f"{count} {what}" for what, count in result.sqlstates.most_common(400))
+            given.log.with_suffix(".states").write_text("\n".join(states) + "\n")
+            given.log.with_suffix(".denied").write_text("\n".join(result.denials.told()) + "\n")
         for line in result.lines():
             print(f"fuzz: {line}")
         for one in result.leaks:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sluice_dev.postgres import Installation
-from sluice_dev.worlds import judging, schema
+from sluice_dev.worlds import denials, judging, schema
 from sluice_dev.worlds.judging import Answer, Outcome
 from sluice_dev.worlds.statements import Statement
 from sluice_dev.worlds.twins import Fixture, World, ask
@@ -41,7 +41,8 @@ class Result:
 
     outcomes: collections.Counter[Outcome] = field(default_factory=collections.Counter[Outcome])
     origins: collections.Counter[str] = field(default_factory=collections.Counter[str])
-    reasons: collections.Counter[str] = field(default_factory=collections.Counter[str])
+    asked: collections.Counter[str] = field(default_factory=collections.Counter[str])
+    denials: denials.Denials = field(default_factory=denials.Denials)
     sqlstates: collections.Counter[str] = field(default_factory=collections.Counter[str])
     silent: int = 0
     found: list[Difference] = field(default_factory=list[Difference])
@@ -62,15 +63,13 @@ class Result:
         kinds = collections.Counter(one.what for one in self.found)
         counts = ", ".join(f"{self.outcomes[one]} {one.value}" for one in Outcome)
         yield f"{self.sent} statements sent in {self.seconds:.0f} s: {counts}, {self.silent} silent"
+        yield f"sent by origin: {dict(self.asked)}"
         yield f"not denied: {self.sent - self.outcomes[Outcome.DENIED]}, by origin {dict(self.origins)}"
         yield (
             f"asked again: {kinds['open']} left open by SQL, {kinds['unstable']} not the same twice in one world, "
             f"{kinds['keys']} told by keys (writeOracles.keys: accept)"
         )
-        if self.outcomes[Outcome.DENIED]:
-            yield f"denied {100 * self.outcomes[Outcome.DENIED] / max(self.sent, 1):.1f} %, the commonest reasons:"
-        for reason, count in self.reasons.most_common(10):
-            yield f"  {count:6} {reason}"
+        yield from self.denials.lines(self.sent)
         yield f"differences: {len(self.leaks)}"
 
 
@@ -91,6 +90,7 @@ class Fuzzer:
         self.installation, self.direct = installation, direct
         self.worlds = [self._world("A"), self._world("B")]
         self._shuffled: World | None = None
+        self._plain: World | None = None
         self.log = log
         self.result = Result()
         self._since_reset: list[Statement] = []
@@ -131,8 +131,9 @@ class Fuzzer:
             return None
         how = judging.outcome(left)
         result.outcomes[how] += 1
+        result.asked[statement.origin] += 1
         if how == Outcome.DENIED:
-            result.reasons[judging.reason(left)] += 1
+            self._denied(statement, judging.reason(left))
         else:
             result.origins[statement.origin] += 1
         for error in judging.errors(left):
@@ -150,9 +151,21 @@ class Fuzzer:
             return None
         return self._again(statement, left, right)
 
+    def _denied(self, statement: Statement, reason: str) -> None:
+        """Count a denial; PostgreSQL is asked what it would have said."""
+        if self._plain is None:
+            self._plain = World(
+                self.fixture, "A", self.stack, installation=self.installation, direct=True
+            )
+        fails = True
+        with contextlib.suppress(SilentError):
+            fails = judging.outcome(ask([self._plain], statement)[0]) != Outcome.DONE
+        how = denials.kind(statement, reason, fails_plainly=fails)
+        self.result.denials.add(statement, reason, how)
+
     def reset(self) -> None:
-        """Bring both worlds back."""
-        for world in self.worlds:
+        """Bring all worlds back."""
+        for world in (*self.worlds, *([self._plain] if self._plain else [])):
             world.reset()
         self._since_reset = []
 

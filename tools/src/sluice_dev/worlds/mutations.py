@@ -35,11 +35,13 @@ class Mutations:
         """Read the corpora's statements; those that steer transactions are left out: each is rolled back."""
         self.grammar, self.rng = grammar, random.Random(seed + 1)  # noqa: S311 - repeatable, not secret.
         self.texts: list[tuple[str, ...]] = []
-        for name in ("cases_sql.jsonl", "benign.jsonl"):
+        self.origins: list[str] = []
+        for name, origin in (("cases_sql.jsonl", "attacks"), ("benign.jsonl", "benign")):
             for line in (corpus / name).read_text().splitlines():
                 texts = tuple(json.loads(line).get("sql", ())) if line.strip() else ()
                 if texts and not any(STEERS.search(one) for one in texts):
                     self.texts.append(texts)
+                    self.origins.append(origin)
         self.names = sorted(
             {quoted(column.name) for one in grammar.schema.relations for column in one.columns}
             | {quoted(one.name) for one in grammar.schema.relations}
@@ -48,7 +50,8 @@ class Mutations:
     def draw(self) -> Statement:
         """Return the next statement."""
         rng = self.rng
-        texts = rng.choice(self.texts)
+        drawn = rng.randrange(len(self.texts))
+        texts, origin = self.texts[drawn], self.origins[drawn]
         turn = rng.randrange(len(texts))
         changed = [
             self.mutated(one) if n == turn or rng.random() < 0.2 else one
@@ -58,8 +61,8 @@ class Mutations:
             sql = changed[0]
             given = [rng.choice([b"1", b"alice", b"101"])] * _parameters(sql)
             step = Step(extended(sql, given, result_format=rng.choice([0, 1])))
-            return Statement((sql,), (step,), origin="corpora")
-        return simple(*changed, copy_in=(b"1\tx\n",), origin="corpora")
+            return Statement((sql,), (step,), origin=origin)
+        return simple(*changed, copy_in=(b"1\tx\n",), origin=origin)
 
     def mutated(self, sql: str) -> str:
         """Return the text with up to three changes that PostgreSQL parses, and now and then one that it does not."""

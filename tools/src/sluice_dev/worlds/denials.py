@@ -1,0 +1,89 @@
+"""What was denied, told apart: denying is honest only where something legitimate is hardly ever among it."""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sluice_dev.worlds.statements import Statement
+
+EXAMPLES_MAX = 3
+REASONS_SHOWN = 10
+_RULE = re.compile(r"Denied by policy \S+, rule ")
+
+
+class Kind(StrEnum):
+    """Why a denial may be right."""
+
+    UNSOUND = "fails without Sluice, too"
+    ATTACK = "a changed attack"
+    RULE = "a rule of the policy"
+    LEGITIMATE = "legitimate"
+
+
+def kind(statement: Statement, reason: str, *, fails_plainly: bool) -> Kind:
+    """Tell what was denied.
+
+    Args:
+        statement: What was sent.
+        reason: What Sluice said.
+        fails_plainly: Whether PostgreSQL itself, asked by the same role, answers with an error.
+    """
+    if fails_plainly:
+        return Kind.UNSOUND
+    if _RULE.search(reason):
+        return Kind.RULE
+    return Kind.ATTACK if statement.origin == "attacks" else Kind.LEGITIMATE
+
+
+@dataclass(slots=True)
+class Denials:
+    """Counts of one run, with some examples of each reason."""
+
+    kinds: collections.Counter[Kind] = field(default_factory=collections.Counter[Kind])
+    origins: collections.Counter[str] = field(default_factory=collections.Counter[str])
+    """By origin, those that are legitimate alone."""
+    reasons: dict[Kind, collections.Counter[str]] = field(
+        default_factory=lambda: {one: collections.Counter[str]() for one in Kind}
+    )
+    examples: dict[str, list[Statement]] = field(default_factory=dict[str, list[Statement]])
+
+    def add(self, statement: Statement, reason: str, how: Kind) -> None:
+        """Count one."""
+        self.kinds[how] += 1
+        self.reasons[how][reason] += 1
+        if how != Kind.LEGITIMATE:
+            return
+        self.origins[statement.origin] += 1
+        kept = self.examples.setdefault(reason, [])
+        kept.append(statement)
+        kept.sort(key=lambda one: sum(map(len, one.sql)))
+        del kept[EXAMPLES_MAX:]
+
+    def lines(self, sent: int) -> Iterator[str]:
+        """The summary, a line each."""
+        told = ", ".join(
+            f"{self.kinds[one]} ({100 * self.kinds[one] / max(sent, 1):.1f} %) {one}"
+            for one in Kind
+        )
+        yield f"denied: {told}"
+        yield f"legitimate denied by origin: {dict(self.origins)}; the commonest reasons:"
+        for reason, count in self.reasons[Kind.LEGITIMATE].most_common(REASONS_SHOWN):
+            yield f"  {count:6} {reason}"
+        yield "of all others:"
+        others = sum(
+            (self.reasons[one] for one in Kind if one != Kind.LEGITIMATE),
+            collections.Counter[str](),
+        )
+        for reason, count in others.most_common(REASONS_SHOWN):
+            yield f"  {count:6} {reason}"
+
+    def told(self) -> Iterator[str]:
+        """Legitimate statements that were denied: the shortest of each reason, commonest first."""
+        for reason, count in self.reasons[Kind.LEGITIMATE].most_common():
+            yield f"--- {count} {reason}"
+            for one in self.examples[reason]:
+                yield f"({one.origin}) " + " ;; ".join(one.sql)
