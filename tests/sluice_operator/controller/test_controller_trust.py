@@ -7,9 +7,11 @@ import json
 import ssl
 import time
 from base64 import b64encode
+from datetime import timedelta
 
 from cryptography import x509
 
+from sluice_operator.certificates.authority import BACKDATE, Authority, utc
 from sluice_operator.kube.client import path_of
 
 
@@ -116,26 +118,60 @@ async def _rotates(cluster, start, webhooks: str) -> None:
     assert all(one["clientConfig"]["service"] for one in configuration["webhooks"])
 
 
-async def test_certificates_of_others_are_only_read(cluster, start):
-    replica = start(SLUICE_CERTIFICATES="cert-manager")
+async def _issue(cluster, authority: Authority, life_s: int = 24) -> bytes:
+    """Write what cert-manager writes for both Certificates of the chart; return the bundle service's."""
+    # Issued so that it begins a second ago: authorities of ours backdate, cert-manager's do not.
+    begins = utc(time.time()) + BACKDATE - timedelta(seconds=1)
+    certificate = b""
+    for service in ("admission", "bundles"):
+        base = f"sluice-{service}.{cluster.namespace}"
+        hosts = [base, f"{base}.svc", f"{base}.svc.cluster.local"]
+        life = timedelta(seconds=life_s) - BACKDATE
+        certificate, key = authority.issue(hosts, begins, life)
+        name = f"sluice-{service}-issued"
+        data = {"tls.crt": certificate, "tls.key": key, "ca.crt": authority.pem}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"name": name},
+            "data": {key: b64encode(value).decode() for key, value in data.items()},
+        }
+        path = path_of("v1", "secrets", cluster.namespace, name)
+        await cluster.kube.apply(path, body, manager="cert-manager")
+    return certificate
+
+
+async def test_issued_certificate_of_another_authority_serves_after_it_is_trusted(cluster, start):
+    replica = start(SLUICE_CERTIFICATES="cert-manager", SLUICE_CERTIFICATE_SECONDS="20")
     await cluster.apply(cluster.classification(), cluster.policy())
     profile = await cluster.pod("web-1")
 
     async def waiting() -> bool | None:
-        return any("cert-manager" in one.get("error", "") for one in replica.lines()) or None
+        return any("-issued" in one.get("error", "") for one in replica.lines()) or None
 
     await cluster.until(waiting, 40, "the log to say what is missing")
-    data = {"tls.crt": b"leaf", "tls.key": b"key", "ca.crt": b"authority"}
-    body = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {"name": "sluice-bundles-tls"},
-        "data": {name: b64encode(value).decode() for name, value in data.items()},
-    }
-    await cluster.kube.create(path_of("v1", "secrets", cluster.namespace), body)
+    first, second = (Authority.create(utc(time.time()), timedelta(hours=1)) for _ in range(2))
+    served = [await _issue(cluster, first, 120), b""]
     bundle = await cluster.bundle_with(profile, lambda b: b.policies() == ["app"])
-    assert bundle.manifest["metadata"]["trust"]["ca_pem"] == "authority"
-    assert (await cluster.trust())["ca.pem"] == "authority"
+    assert bundle.manifest["metadata"]["trust"]["ca_pem"] == first.pem.decode()
+    assert (await cluster.trust())["ca.pem"] == first.pem.decode()
+    served[1] = await _issue(cluster, second)
+    steps: list[tuple[int, int]] = []
+
+    async def settled() -> bool | None:
+        """Follow it; what is served must be trusted by whoever has the bundle of before."""
+        before = (await cluster.bundle(profile)).manifest["metadata"]["trust"]["ca_pem"]
+        secret = await cluster.secret("sluice-bundles-tls")
+        which = served.index(secret["tls.crt"])
+        assert (first, second)[which].pem.decode() in before
+        step = (which, before.count("BEGIN"))
+        if step not in steps:
+            steps.append(step)
+        return True if before == second.pem.decode() else None
+
+    await cluster.until(settled, 40, f"the second authority to be the only one {steps}")
+    assert [step for step in steps if step[1] == 2] == [(0, 2), (1, 2)]
+    assert (await cluster.secret("sluice-admission-tls"))["ca.crt"] == second.pem
     path = path_of("v1", "secrets", cluster.namespace, "sluice-ca")
     assert await cluster.kube.find(path) is None

@@ -33,7 +33,7 @@ class Settings:
     bundle_idle_s: float = 3600.0
     """``SLUICE_BUNDLE_IDLE_SECONDS``: bundles of profiles without pods are removed after so long."""
     own_certificates: bool = True
-    """``SLUICE_CERTIFICATES``: ``own``, or ``cert-manager``: the two serving Secrets are there already."""
+    """``SLUICE_CERTIFICATES``: ``own``, or ``cert-manager``: it issues, and the two serving Secrets follow."""
     certificate_s: int = 30 * DAY_S
     """``SLUICE_CERTIFICATE_SECONDS``: life of a serving certificate; renewed at two thirds of it."""
     ca_s: int = 730 * DAY_S

@@ -14,6 +14,7 @@ import structlog
 
 from sluice_operator import log_keys as keys
 from sluice_operator.certificates.authority import utc
+from sluice_operator.certificates.issued import Issued, pem_of, served
 from sluice_operator.certificates.rotation import Authorities, Lives, leaf_problem, rotated
 from sluice_operator.certificates.signing import SigningKeys
 from sluice_operator.controller import metrics
@@ -69,6 +70,8 @@ class TrustKeeper:
         self._lives = Lives(
             timedelta(seconds=settings.ca_s), timedelta(seconds=settings.certificate_s)
         )
+        self._refused: dict[str, str | None] = {}
+        """Secret that cert-manager makes → what was said of it last."""
         self._published: str | None = None
         """CAs that everybody has been told of."""
         self.trust: Trust | None = None
@@ -99,7 +102,7 @@ class TrustKeeper:
                 await self._serving(service, authorities, now)
             ca_pem = authorities.bundle_pem
         else:
-            ca_pem = await self._external()
+            ca_pem = await self._external(now)
         self.trust = Trust(keys=signing, ca_pem=ca_pem)
         return self.trust
 
@@ -133,9 +136,8 @@ class TrustKeeper:
                 )
             await self._keeper.put_config_map(TRUST_CONFIG_MAP, "trust", version=version, data=data)
         complete = True
-        if self._settings.own_certificates:
-            for plural in WEBHOOKS:
-                complete = await self._ca_bundle(plural, trust.ca_pem) and complete
+        for plural in WEBHOOKS:
+            complete = await self._ca_bundle(plural, trust.ca_pem) and complete
         if complete:
             self._published = trust.ca_pem
 
@@ -201,17 +203,55 @@ class TrustKeeper:
         base = f"sluice-{service}.{self._namespace}"
         return [f"{base}.svc", base, f"{base}.svc.{self._settings.common.cluster_domain}"]
 
-    async def _external(self) -> str:
-        """The authority of certificates that cert-manager makes."""
-        found: list[str] = []
-        for service in SERVING[1:]:
-            kept: Kept | None = await self._keeper.secret(f"sluice-{service}-tls")
-            if kept is None or not kept.data.get("ca.crt"):
-                raise TrustError(
-                    f"waiting for Secret sluice-{service}-tls with tls.crt, tls.key and ca.crt: cert-manager makes it"
-                )
-            found.append(kept.data["ca.crt"].decode())
-        return "".join(dict.fromkeys(found))
+    async def _external(self, now: datetime) -> str:
+        """Serve what cert-manager issues, once its authority is trusted; return all authorities to trust."""
+        published = self.trust is not None and self.trust.ca_pem == self._published
+        found = [await self._issued(service, now, published=published) for service in SERVING]
+        return pem_of(one for each in found for one in each.authorities)
+
+    async def _issued(self, service: str, now: datetime, *, published: bool) -> Issued:
+        name, source = f"sluice-{service}-tls", f"sluice-{service}-issued"
+        kept = await self._keeper.secret(name)
+        present, _ = self._usable(service, kept, now)
+        issued, why = self._usable(service, await self._keeper.secret(source), now)
+        if why != self._refused.get(source) and why is not None and present is not None:
+            log.error("issued certificate not taken", **{keys.NAME: source, keys.REASON: why})
+        self._refused[source] = why
+        if issued is not None:
+            wanted = served(issued, present, now, published=published)
+        elif present is not None:
+            wanted = present
+        else:
+            raise TrustError(
+                f"waiting for Secret {source}, which cert-manager makes of the Certificate sluice-{service}: {why}"
+            )
+        metrics.CERTIFICATE_EXPIRES.labels(name).set(wanted.expires_at.timestamp())
+        data = wanted.dump()
+        if kept is None or data != kept.data:
+            version = kept.version if kept is not None else None
+            await self._keeper.put_secret(name, data, version, "kubernetes.io/tls")
+            log.info(
+                "issued certificate served",
+                **{
+                    keys.NAME: name,
+                    keys.SERIAL: f"{wanted.leaf.serial_number:x}",
+                    keys.COUNT: len(wanted.authorities),
+                },
+            )
+        return wanted
+
+    def _usable(
+        self, service: str, kept: Kept | None, now: datetime
+    ) -> tuple[Issued | None, str | None]:
+        """Return what a Secret holds, or why it cannot be served."""
+        if kept is None:
+            return None, "there is none"
+        try:
+            found = Issued.load(kept.data)
+        except ValueError as error:
+            return None, str(error)
+        why = found.problem(self._hosts(service), now)
+        return (found, None) if why is None else (None, why)
 
     async def _ca_bundle(self, plural: str, ca_pem: str) -> bool:
         """Write ``caBundle``; return whether nobody is left who does not have it."""
