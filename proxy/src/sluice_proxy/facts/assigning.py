@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.columns import check_field
 from sluice_proxy.facts.expressions import every, expression, free_literals
-from sluice_proxy.facts.newrows import Given, hold, outside, watched
+from sluice_proxy.facts.newrows import Given, GivenRow, hold, outside, watched
 from sluice_proxy.facts.predicates import clause_end
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
@@ -27,17 +27,51 @@ def assignments(a: Analysis, items: list[Node], level: Level, target: Source, en
     """
     names: set[str] = set()
     given: list[Given] = []
+    rows: list[GivenRow] = []
     for item in items:
         _, assigned = unwrap(item)
         a.visit(assigned)
         names.add(assigned["name"])
         _steps(a, assigned, level, target)
+        if _of_select(assigned["val"]):
+            _note_row(a, assigned, level, rows, end)
+            continue
         found = _assigned(a, assigned, level, target, end)
         if found is not None:
             given.append(found)
     note_written(a, target, names)
     note_row_values(a, target, names)
-    hold(a, target, given, keep=True)
+    hold(a, target, given, keep=True, rows=rows)
+
+
+def _of_select(value: Node) -> bool:
+    kind, inner = unwrap(value)
+    return kind == "MultiAssignRef" and "SubLink" in inner["source"]
+
+
+def _note_row(a: Analysis, assigned: Node, level: Level, rows: list[GivenRow], end: int) -> None:
+    """Walk one column of ``(a, b) = (SELECT …)``; the last one closes the row."""
+    _, inner = unwrap(assigned["val"])
+    first, last = inner.get("colno", 1) == 1, inner.get("colno", 1) == inner["ncolumns"]
+    if first:
+        expression(a, inner["source"], level)
+        rows.append(GivenRow())
+    else:  # The tree repeats the source for each column.
+        a.seen.update(id(each) for _, each in dictionaries([inner["source"]]))
+    row = rows[-1]
+    row.names.append(assigned["name"])
+    if not last or not a.enforcing:
+        return
+    if not _of_width(inner["source"], len(row.names)):
+        rows.pop()  # The server refuses it.
+        return
+    index = a.tokens.name_end(a.tokens.at(assigned["location"]))
+    while index < end and a.tokens.raw(index) != b")":
+        index = a.tokens.close(index) + 1 if a.tokens.raw(index) == b"[" else index + 1
+    row.start = index + 2
+    row.end = value_end(a, row.start, end)
+    if a.tokens.raw(index + 1) != b"=" or a.tokens.raw(row.start) != b"(":
+        raise not_understood("a SET clause that cannot be found in the text")
 
 
 def _steps(a: Analysis, assigned: Node, level: Level, target: Source) -> None:
@@ -51,6 +85,23 @@ def _steps(a: Analysis, assigned: Node, level: Level, target: Source) -> None:
         elif "A_Indices" in step:
             parts = step["A_Indices"]
             every(a, [parts[key] for key in ("lidx", "uidx") if key in parts], level)
+
+
+def _of_width(source: Node, width: int) -> bool:
+    _, select = unwrap(source["SubLink"]["subselect"])
+    while "larg" in select:
+        select = select["larg"]
+    if "valuesLists" in select:
+        return len(unwrap(select["valuesLists"][0])[1].get("items", ())) == width
+    items = [unwrap(item)[1]["val"] for item in select.get("targetList", ())]
+    return len(items) == width or any(is_star(item) for item in items)
+
+
+def is_star(item: Node) -> bool:
+    """Say whether an item of a SELECT list stands for several columns."""
+    kind, body = unwrap(item)
+    steps = body.get("fields") or body.get("indirection") or ()
+    return kind in ("ColumnRef", "A_Indirection") and bool(steps) and "A_Star" in steps[-1]
 
 
 def _assigned(a: Analysis, assigned: Node, level: Level, target: Source, end: int) -> Given | None:

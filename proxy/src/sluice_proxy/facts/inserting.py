@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.assigning import assignments, list_items
+from sluice_proxy.facts.assigning import assignments, is_star, list_items
 from sluice_proxy.facts.columns import check_field
 from sluice_proxy.facts.expressions import expression, free_literals
 from sluice_proxy.facts.naming import quoted
@@ -16,8 +16,10 @@ from sluice_proxy.facts.newrows import (
     column_of,
     default_sql,
     failing,
+    held_defaults,
     hold,
     outside,
+    triggered,
     untyped,
     watched,
 )
@@ -78,6 +80,8 @@ class _NewRows:
     place: int
     """The token behind the target and its alias."""
     end: int
+    given: int
+    """Columns of the source."""
 
 
 def _held(a: Analysis, body: Node, query: Query, target: Source, columns: list[str]) -> None:
@@ -87,17 +91,56 @@ def _held(a: Analysis, body: Node, query: Query, target: Source, columns: list[s
         raise outside(target)
     supplied = columns[: len(query.columns or ())]
     missing = sorted(watched(target) - set(supplied))
-    if missing and target.relation is not None and target.relation.has_triggers:
+    if missing and triggered(a, target):
         return  # A trigger gives what the statement leaves out.
+    rows = _NewRows(
+        target, supplied, missing, _behind_target(a, body), query.end, len(query.columns or ())
+    )
     if select is None:
-        raise outside(target)
-    rows = _NewRows(target, supplied, missing, _behind_target(a, body), query.end)
+        _defaults(a, rows)
+        return
     if missing:
         _name_columns(a, body, rows)
     if "valuesLists" in select:
         _values(a, select, rows)
     else:
+        _type_literals(a, select, rows)
         _select(a, rows)
+
+
+def _type_literals(a: Analysis, select: Node, rows: _NewRows) -> None:
+    """Give literals and parameters of the source their columns' types.
+
+    PostgreSQL does that itself for those that stand in the SELECT list of INSERT … SELECT, but not for those of a
+    sub-select, which the source becomes.
+    """
+    items = [unwrap(item)[1]["val"] for item in select.get("targetList", ())]
+    stars = [number for number, item in enumerate(items) if is_star(item)]
+    if "distinctClause" in select:
+        return  # PostgreSQL takes them for text there.
+    for number, item in enumerate(items):
+        if len(stars) > 1 and stars[0] < number < stars[-1]:
+            continue
+        place = number if not stars or number < stars[0] else number - len(items)
+        kind, body = unwrap(item)
+        untyped_constant = kind == "A_Const" and ("sval" in body or body.get("isnull"))
+        if not (untyped_constant or kind == "ParamRef") or not -len(rows.supplied) <= place < len(
+            rows.supplied
+        ):
+            continue
+        start = a.tokens.at(body.get("location", 0))
+        end = start + (3 if a.tokens.word(start + 1) == "uescape" else 1)
+        a.around(start, end, "(", f")::{untyped(column_of(rows.target, rows.supplied[place]))}")
+
+
+def _defaults(a: Analysis, rows: _NewRows) -> None:
+    """Write DEFAULT VALUES out for the columns that the filter reads."""
+    place = rows.place
+    if [a.tokens.word(place), a.tokens.word(place + 1)] != ["default", "values"]:
+        raise not_understood("DEFAULT VALUES that cannot be found in the text")
+    names = ", ".join(map(quoted, rows.missing))
+    values = ", ".join(held_defaults(a, rows.target, rows.missing))
+    a.replace(place, place + 2, f"({names}) VALUES ({values})")
 
 
 def _behind_target(a: Analysis, body: Node) -> int:
@@ -144,17 +187,18 @@ def _select(a: Analysis, rows: _NewRows) -> None:
     if a.tokens.word(start) == "overriding":
         start += 3
     last = _source_end(a, start, rows.end)
-    names = [f"c{number}" for number in range(1, len(rows.supplied) + 1)]
-    values = {name: f"{HOLDER}.{alias}" for name, alias in zip(rows.supplied, names, strict=True)}
+    names = [f"c{number}" for number in range(1, rows.given + 1)]
+    values = {name: f"{HOLDER}.{alias}" for name, alias in zip(rows.supplied, names, strict=False)}
     typed: dict[str, str] = {}
     for name in watched(target):
-        value = values[name] if name in values else default_sql(target, name)
+        value = values[name] if name in values else default_sql(a, target, name)
         typed[name] = f"({value})::{untyped(column_of(target, name))}"
     check = check_sql(target, typed)
     carrier = min(watched(target))
     held = f"CASE WHEN {check} THEN {typed[carrier]} WHEN {failing(typed[carrier])} THEN NULL END"
     items = [held if name == carrier else values[name] for name in rows.supplied]
-    items += [held if name == carrier else default_sql(target, name) for name in rows.missing]
+    items += names[len(rows.supplied) :]  # More than there are columns: the server says so.
+    items += [held if name == carrier else default_sql(a, target, name) for name in rows.missing]
     a.around(
         start,
         last,

@@ -7,7 +7,8 @@ from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.assigning import assignments, list_items
 from sluice_proxy.facts.columns import check_field
 from sluice_proxy.facts.expressions import expression
-from sluice_proxy.facts.newrows import Given, hold, outside, watched
+from sluice_proxy.facts.naming import quoted
+from sluice_proxy.facts.newrows import Given, held_defaults, hold, outside, triggered, watched
 from sluice_proxy.facts.predicates import condition
 from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.returning import returning
@@ -28,24 +29,24 @@ def merge(a: Analysis, body: Node, level: Level, result: Query) -> None:
         _, when = unwrap(item)
         a.visit(when)
         place = _clause_start(a, place, result.end)
-        _when(a, when, level, target, result.end)
+        _when(a, when, level, target, (place, result.end))
         if when.get("matchKind") == "MERGE_WHEN_NOT_MATCHED_BY_SOURCE" and watched(target):
             _own_rows(a, target, place)
     if "returningClause" in body:
         returning(a, body, level, target, result)
 
 
-def _when(a: Analysis, when: Node, level: Level, target: Source, end: int) -> None:
+def _when(a: Analysis, when: Node, level: Level, target: Source, span: tuple[int, int]) -> None:
     # Conditions and values are computed for joined rows: behind every filter.
     if "condition" in when:
         expression(a, when["condition"], level)
     command = when.get("commandType")
     if command == "CMD_UPDATE":
         a.actions.add("update")
-        assignments(a, when["targetList"], level, target, end)
+        assignments(a, when["targetList"], level, target, span[1])
     elif command == "CMD_INSERT":
         a.actions.add("insert")
-        _insert(a, when, level, target)
+        _insert(a, when, level, target, span[0])
     elif command == "CMD_DELETE":
         a.actions.add("delete")
 
@@ -77,7 +78,12 @@ def _own_rows(a: Analysis, target: Source, place: int) -> None:
     if a.tokens.word(start) == "then":
         a.append(start, f" AND ({shown}) ")
         return
-    index, cases = start + 1, 0
+    a.around(start + 1, _then(a, start + 1), f"CASE WHEN {shown} THEN (", ") ELSE false END ")
+
+
+def _then(a: Analysis, start: int) -> int:
+    """Return the THEN of the clause that ``start`` is in."""
+    index, cases = start, 0
     while cases or a.tokens.word(index) != "then":
         word = a.tokens.word(index)
         if a.tokens.raw(index) in (b"(", b"["):
@@ -87,10 +93,10 @@ def _own_rows(a: Analysis, target: Source, place: int) -> None:
         index += 1
         if index >= a.span[1]:
             raise not_understood("a WHEN clause that cannot be found in the text")
-    a.around(start + 1, index, f"CASE WHEN {shown} THEN (", ") ELSE false END ")
+    return index
 
 
-def _insert(a: Analysis, when: Node, level: Level, target: Source) -> None:
+def _insert(a: Analysis, when: Node, level: Level, target: Source, start: int) -> None:
     columns: list[str] = []
     for part in when.get("targetList", ()):
         _, assigned = unwrap(part)
@@ -106,17 +112,36 @@ def _insert(a: Analysis, when: Node, level: Level, target: Source) -> None:
         expression(a, value, level)
     if not columns and target.relation is not None:
         columns = [column.name for column in target.relation.columns]
-    note_written(a, target, set(columns[: len(values)] or columns))
+    supplied = columns[: len(values)]
+    note_written(a, target, set(supplied or columns))
     if not a.enforcing or not watched(target):
         return
-    if watched(target) - set(columns[: len(values)]):
-        raise outside(target)
+    missing = sorted(watched(target) - set(supplied))
+    if missing and triggered(a, target):
+        return
+    place = _then(a, start) + 2  # THEN INSERT
+    if missing:
+        _name_columns(a, place, supplied, missing)
+    if not values:
+        index = place if a.tokens.word(place) == "default" else a.tokens.close(place) + 1
+        if a.tokens.word(index + 1) != "values":
+            raise not_understood("DEFAULT VALUES that cannot be found in the text")
+        a.replace(index, index + 2, f"VALUES ({', '.join(held_defaults(a, target, missing))})")
+        return
     opening = _values(a, when)
     given: list[Given] = [
         (name, node, *span)
         for name, node, span in zip(columns, values, list_items(a, opening), strict=False)
     ]
-    hold(a, target, given, keep=False)
+    hold(a, target, given, keep=False, defaults=missing, closing=a.tokens.close(opening))
+
+
+def _name_columns(a: Analysis, place: int, supplied: list[str], missing: list[str]) -> None:
+    added = ", ".join(map(quoted, missing))
+    if a.tokens.raw(place) == b"(":
+        a.append(a.tokens.close(place), f", {added}")
+    else:
+        a.append(place, f" ({', '.join([*map(quoted, supplied), added])}) ")
 
 
 def _values(a: Analysis, when: Node) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from sluice_proxy.catalog.model import Column
 from sluice_proxy.facts.analysis import Analysis
@@ -28,6 +29,15 @@ Given = tuple[str, Node, int, int]
 """A column, its new value, and the tokens of that."""
 
 
+@dataclass(slots=True)
+class GivenRow:
+    """Columns that one sub-select gives, ``(a, b) = (SELECT …)``, and the tokens of that."""
+
+    names: list[str] = field(default_factory=list[str])
+    start: int = 0
+    end: int = 0
+
+
 def watched(target: Source) -> frozenset[str]:
     """Return the columns that the target's row filters read."""
     governed = target.governed
@@ -42,6 +52,7 @@ def hold(
     keep: bool,
     defaults: Sequence[str] = (),
     closing: int = 0,
+    rows: Sequence[GivenRow] = (),
 ) -> None:
     """Wrap the new values of one row.
 
@@ -52,6 +63,7 @@ def hold(
         keep: True where there is an old row, whose raw value stays when its mask comes back.
         defaults: Columns that the filter reads and the row leaves to their defaults, which are written out.
         closing: The row's closing bracket, before which they are put.
+        rows: Columns that sub-selects give.
 
     Raises:
         ClientError: Two values that the filter reads together cannot be repeated.
@@ -59,31 +71,72 @@ def hold(
     if not a.enforcing or target.governed is None or target.relation is None:
         return
     supplied = [each for each in given if each[0] in watched(target)]
-    carrier = _carrier(target, supplied) if supplied else next(iter(defaults), None)
-    others = {name: default_sql(target, name) for name in defaults}
+    carrier = _carrier(target, supplied)
+    carrying = [row for row in rows if watched(target) & set(row.names)]
+    if carrying:
+        if len(carrying) > 1 or not all(_repeatable(node) for _, node, _, _ in supplied):
+            raise outside(target)
+        carrier = None
+    others = {name: default_sql(a, target, name) for name in defaults}
     for name, node, start, end in supplied:
-        others[name] = default_sql(target, name) if _is_default(node) else _raw(a, start, end)
+        others[name] = default_sql(a, target, name) if _is_default(node) else _raw(a, start, end)
         if name != carrier:  # Its text is part of the plan.
             a.free.difference_update(a.tokens.starts[start:end])
+    for row in rows:
+        _hold_row(a, target, row, others)
     for name, node, start, end in given:
         masked = keep and name in target.governed.masks and not _is_default(node)
         if not masked and name != carrier:
             continue
         column = column_of(target, name)
-        value = _kept(a, target, column) if masked else _VALUE
+        value = _kept(a, target, column, _VALUE) if masked else _VALUE
         if name == carrier:
             value = _checked(target, name, value, others, keep=keep)
         before, after = f"(SELECT {value} FROM (SELECT (", f")::{untyped(column)} AS v) {HOLDER})"
         if _is_default(node):
-            a.replace(start, end, f"{before}{default_sql(target, name)}{after}")
+            a.replace(start, end, f"{before}{default_sql(a, target, name)}{after}")
         else:
             a.around(start, end, before, f"\n{after}")
-    for name in defaults:
-        text = default_sql(target, name)
+    if defaults:
+        added = (
+            [others[name] for name in defaults] if carrier else held_defaults(a, target, defaults)
+        )
+        a.append(closing, "".join(f", {text}" for text in added))
+
+
+def _hold_row(a: Analysis, target: Source, row: GivenRow, others: Mapping[str, str]) -> None:
+    """Wrap what a sub-select gives; where it finds no row, the columns become NULL, which is held as well."""
+    names, seen = row.names, watched(target)
+    if target.governed is None or not (set(names) & (seen | set(target.governed.masks))):
+        return
+    columns = {name: f"{HOLDER}.c{number}" for number, name in enumerate(names, 1)}
+    others = {**others, **{name: columns[name] for name in names if name in seen}}
+    carrier = next((name for name in names if name in seen), None)
+    items: list[str] = []
+    for name in names:
+        column, value = column_of(target, name), columns[name]
+        if name == carrier or name in target.governed.masks:
+            value = f"({value})::{untyped(column)}"
+        if name in target.governed.masks:
+            value = f"({_kept(a, target, column, value)})"
         if name == carrier:
-            value = _checked(target, name, _VALUE, others, keep=keep)
-            text = f"(SELECT {value} FROM (SELECT ({text})::{untyped(column_of(target, name))} AS v) {HOLDER})"
-        a.append(closing, f", {text}")
+            value = _checked(target, name, value, others, keep=True)
+        items.append(value)
+    a.around(
+        row.start,
+        row.end,
+        f"(SELECT {', '.join(items)} FROM (SELECT) {HOLDER}_1 LEFT JOIN ",
+        f"\n{HOLDER}({', '.join(f'c{number}' for number in range(1, len(names) + 1))}) ON true)",
+    )
+
+
+def held_defaults(a: Analysis, target: Source, names: Sequence[str]) -> list[str]:
+    """Return the defaults of the columns that the filter reads, the first of them held against it."""
+    others = {name: default_sql(a, target, name) for name in names}
+    first = names[0]
+    value = _checked(target, first, _VALUE, others, keep=False)
+    own = f"({others[first]})::{untyped(column_of(target, first))} AS v"
+    return [f"(SELECT {value} FROM (SELECT {own}) {HOLDER})", *(others[name] for name in names[1:])]
 
 
 def untyped(column: Column) -> str:
@@ -93,9 +146,27 @@ def untyped(column: Column) -> str:
     return _TYPMOD.sub("", column.type.base_sql)
 
 
-def default_sql(target: Source, name: str) -> str:
-    """Return what a column is given when nothing is given."""
-    return column_of(target, name).default or "NULL"
+def default_sql(a: Analysis, target: Source, name: str) -> str:
+    """Return what a column is given when nothing is given; a view's column is given what the table below it is."""
+    column: Column | None = column_of(target, name)
+    relation = target.relation
+    while column is not None and column.default is None:
+        view = relation.view if relation else None
+        origin = view.columns[column.name].direct if view and column.name in view.columns else None
+        if origin is None or a.context.catalog is None:
+            break
+        relation = a.context.catalog.by_oid.get(origin[0])
+        column = relation.column(origin[1]) if relation else None
+    return (column.default if column else None) or "NULL"
+
+
+def triggered(a: Analysis, target: Source) -> bool:
+    """Say whether triggers may change a new row: those of the table below a view, too."""
+    relation = target.relation
+    while relation is not None and not relation.has_triggers:
+        base = relation.view.row_base if relation.view else None
+        relation = a.context.catalog.by_oid.get(base) if base and a.context.catalog else None
+    return relation is not None
 
 
 def outside(target: Source) -> Exception:
@@ -152,7 +223,7 @@ def _is_default(node: Node) -> bool:
     return "SetToDefault" in node
 
 
-def _kept(a: Analysis, target: Source, column: Column) -> str:
+def _kept(a: Analysis, target: Source, column: Column, value: str) -> str:
     """Return the new value, or the old one where the new one is its mask."""
     governed, catalog = target.governed, a.context.catalog
     if governed is None or catalog is None:
@@ -163,13 +234,13 @@ def _kept(a: Analysis, target: Source, column: Column) -> str:
 
     own = reference(column.name)
     mask = mask_sql(governed.masks[column.name], column, own, catalog, references=reference)
-    sides = [_VALUE, mask]
+    sides = [value, mask]
     if not built_in(column.type):
         sides = [f"({side})::pg_catalog.text" for side in sides]
     same = f"{sides[0]} OPERATOR(pg_catalog.=) {sides[1]}"
     return (
-        f"CASE WHEN {same} OR ({_VALUE} IS NULL AND {mask} IS NULL) THEN {own}::{untyped(column)} "
-        f"ELSE {_VALUE} END"
+        f"CASE WHEN {same} OR ({value} IS NULL AND {mask} IS NULL) THEN {own}::{untyped(column)} "
+        f"ELSE {value} END"
     )
 
 
