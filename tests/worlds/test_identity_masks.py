@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sluice_dev.cache import ROOT
-from sluice_dev.worlds.command import CORPUS, corpus_fixture
-from sluice_dev.worlds.fuzz import read_schema
+from sluice_dev.worlds.command import CORPUS, drawn_from, raw_fixture
 from sluice_dev.worlds.identity import Comparison, Pair, policies, recorded
 from sluice_dev.worlds.judging import Outcome
-from sluice_dev.worlds.statements import Statement, Statements, simple
+from sluice_dev.worlds.statement import simple
 from sluice_dev.worlds.twins import Fixture
 
 HERE = Path(__file__).parent
@@ -30,16 +28,7 @@ def _written(folder: Path, files: dict[str, str]) -> Path:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    classification = (ROOT / "tests/corpus/policies/classification.yaml").read_text()
-    files = policies(
-        classification,
-        dbname="leaks",
-        namespace="corpus",
-        role="lk_analyst",
-        computed=("public.compensation.ratio", "public.credit_lines.room"),
-    )
-    folder = _written(tmp_path_factory.mktemp("policies"), dict(files))
-    raw = Fixture(corpus_fixture().schema, folder, "leaks", "corpus", "lk_analyst")
+    raw = raw_fixture(tmp_path_factory.mktemp("policies"))
     with contextlib.ExitStack() as stack:
         yield Pair(raw, stack)
 
@@ -57,15 +46,9 @@ def test_benign_corpus_is_answered_as_without_sluice(pair: Pair) -> None:
 @needs_corpora
 def test_random_statements_are_answered_as_without_sluice(pair: Pair) -> None:
     seen = Comparison()
-    for statement in itertools.islice(_drawn(pair), 250):
+    for statement in itertools.islice(drawn_from(pair.plain, CORPUS, 20261123), 250):
         pair.compare(statement, seen)
     assert not seen.unlike, seen.unlike
-
-
-def _drawn(pair: Pair) -> Iterator[Statement]:
-    grammar = Statements(read_schema(pair.plain), 20261123)
-    while True:
-        yield grammar.draw()
 
 
 def test_warehouse_and_bank_are_answered_as_without_sluice(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from sluice_dev.worlds.command import CORPUS, corpus_fixture
 from sluice_dev.worlds.fuzz import Fuzzer
 from sluice_dev.worlds.judging import Outcome
 from sluice_dev.worlds.mutations import Mutations
-from sluice_dev.worlds.statements import Statement, Statements, simple
+from sluice_dev.worlds.statement import Statement, simple
+from sluice_dev.worlds.statements import Statements
 
 SEED = 20261123
 STATEMENTS = 400

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
+import itertools
 import random
 import signal
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -13,10 +17,12 @@ from types import FrameType
 from sluice_dev.cache import ROOT
 from sluice_dev.postgres import find
 from sluice_dev.worlds import sqlsmith
-from sluice_dev.worlds.fuzz import Fuzzer
+from sluice_dev.worlds.fuzz import Fuzzer, read_schema
+from sluice_dev.worlds.identity import Comparison, Pair, policies
 from sluice_dev.worlds.mutations import Mutations
-from sluice_dev.worlds.statements import Statement, Statements
-from sluice_dev.worlds.twins import Fixture
+from sluice_dev.worlds.statement import Statement
+from sluice_dev.worlds.statements import Statements
+from sluice_dev.worlds.twins import Fixture, World
 
 CORPUS = ROOT.parent / "shared" / "corpus"
 """Where the corpora are found when nobody says otherwise."""
@@ -30,11 +36,28 @@ def corpus_fixture(shared: Path = CORPUS) -> Fixture:
         dbname="leaks",
         namespace="corpus",
         role="lk_analyst",
+        # The role comes without a password here, and so does the foreign table's session.
+        after_create="ALTER USER MAPPING FOR lk_analyst SERVER loopback OPTIONS (ADD password_required 'false')",
         # Hidden rows drew from it: what it hands out next tells of them, with any database (docs/threat-model.md).
         after_reset="SELECT setval(pg_get_serial_sequence('public.orders', 'id'), 1000)",
         unread=("public.v_contact_export",),
         without=("{table: public.v_contact_export, exempt: true}",),
     )
+
+
+def raw_fixture(folder: Path, shared: Path = CORPUS) -> Fixture:
+    """Return the same database under policies whose masks return the raw value; they are written into ``folder``."""
+    fixture = corpus_fixture(shared)
+    files = policies(
+        (fixture.policies / "classification.yaml").read_text(),
+        dbname=fixture.dbname,
+        namespace=fixture.namespace,
+        role=fixture.role,
+        computed=("public.compensation.ratio", "public.credit_lines.room"),
+    )
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return dataclasses.replace(fixture, policies=folder, unread=(), without=())
 
 
 def main(arguments: list[str]) -> int:
@@ -53,11 +76,18 @@ def main(arguments: list[str]) -> int:
         type=Path,
         help="differences, and what was left open, are appended here; beside it .denied and .states",
     )
+    parser.add_argument(
+        "--identity",
+        action="store_true",
+        help="under masks that return the raw value, compare with the answer without Sluice instead",
+    )
     given = parser.parse_args(arguments)
     seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
     print(f"fuzz: seed {seed}", flush=True)
     chosen = find(contrib=True, major=given.major)
     signal.signal(signal.SIGTERM, _interrupt)
+    if given.identity:
+        return _identity(given, seed)
     with contextlib.ExitStack() as stack:
         fuzzer = Fuzzer(
             corpus_fixture(given.corpus),
@@ -66,11 +96,14 @@ def main(arguments: list[str]) -> int:
             direct=given.direct,
             log=given.log,
         )
-        statements = _drawn(fuzzer, given.corpus, seed, given.statements)
+        drawn = drawn_from(fuzzer.worlds[0], given.corpus, seed)
+        wanted = itertools.takewhile(
+            lambda _one: sum(fuzzer.result.origins.values()) < given.statements, drawn
+        )
         result = fuzzer.result
         # Ended early, by Ctrl-C or a signal, it still says what it saw.
         with contextlib.suppress(KeyboardInterrupt):
-            fuzzer.run(statements, seconds=given.seconds)
+            fuzzer.run(wanted, seconds=given.seconds)
         if given.log:
             states = (f"{count} {what}" for what, count in result.sqlstates.most_common(400))
             given.log.with_suffix(".states").write_text("\n".join(states) + "\n")
@@ -85,20 +118,36 @@ def main(arguments: list[str]) -> int:
     return 1 if result.leaks else 0
 
 
+def _identity(given: argparse.Namespace, seed: int) -> int:
+    seen, begun = Comparison(), time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-raw-")))
+        fixture = raw_fixture(folder, given.corpus)
+        pair = Pair(fixture, stack, installation=find(contrib=True, major=given.major))
+        statements = itertools.islice(drawn_from(pair.plain, given.corpus, seed), given.statements)
+        with contextlib.suppress(KeyboardInterrupt):
+            for statement in statements:
+                pair.compare(statement, seen)
+                if given.seconds is not None and time.monotonic() - begun > given.seconds:
+                    break
+        for line in seen.lines():
+            print(line)
+    return 1 if seen.unlike else 0
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _drawn(fuzzer: Fuzzer, corpus: Path, seed: int, count: int) -> Iterator[Statement]:
-    """Yield until so many were not denied: most from the grammar, the rest from the corpora and from sqlsmith."""
-    grammar = Statements(fuzzer.schema(), seed)
+def drawn_from(world: World, corpus: Path, seed: int) -> Iterator[Statement]:
+    """Yield statements without end: most from the grammar, the rest from the corpora and from sqlsmith."""
+    grammar = Statements(read_schema(world), seed)
     mutations = Mutations(corpus, grammar, seed)
     smith: Iterator[Statement] = iter(())
     if sqlsmith.installed():
-        first = fuzzer.worlds[0]
-        dsn = first.server.dsn(user=fuzzer.fixture.role, dbname=fuzzer.fixture.dbname)
-        smith = sqlsmith.drawn(dsn, seed)
-    while sum(fuzzer.result.origins.values()) < count:
+        dsn = world.server.dsn(user=world.fixture.role, dbname=world.fixture.dbname)
+        smith = sqlsmith.drawn(dsn, seed, without=world.fixture.unread)
+    while True:
         draw = grammar.rng.random()
         if draw < 0.15 and (made := next(smith, None)) is not None:
             yield made

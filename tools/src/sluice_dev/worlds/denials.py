@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sluice_dev.worlds.statements import Statement
+from sluice_dev.worlds.statement import Statement
 
 EXAMPLES_MAX = 3
 REASONS_SHOWN = 10

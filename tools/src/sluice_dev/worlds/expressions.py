@@ -65,6 +65,7 @@ class Expressions:
 
     def __init__(self, schema: Schema, rng: random.Random) -> None:
         self.schema, self.rng = schema, rng
+        self.words = words.vocabulary(schema.major)
         self.by_kind: dict[str, list[Function]] = {}
         for one in schema.functions:
             if not one.many:
@@ -93,19 +94,17 @@ class Expressions:
             return f"{rng.choice(scope.refs).sql}::text"
         return rng.choice(words.LITERALS[kind])
 
-    def expression(self, kind: str, scope: Scope, depth: int, *, aggregate: bool = False) -> str:
+    def expression(self, kind: str, scope: Scope, depth: int) -> str:
         """Return an expression of the kind; ``depth`` bounds nesting."""
         rng = self.rng
         if kind == "any":
             kind = self.kind()
-        if aggregate and kind in words.AGGREGATES and rng.random() < 0.8:
-            return self.fill(rng.choice(words.AGGREGATES[kind]), scope, depth - 1)
-        if depth <= 0 or rng.random() < 0.25 or kind not in words.TEMPLATES:
+        if depth <= 0 or rng.random() < 0.25 or kind not in self.words.templates:
             return self.leaf(kind, scope)
         functions = self.by_kind.get(kind)
         if functions and rng.random() < 0.12:
             return self.call(rng.choice(functions), scope, depth - 1)
-        return self.fill(rng.choice(words.TEMPLATES[kind]), scope, depth - 1)
+        return self.fill(rng.choice(self.words.templates[kind]), scope, depth - 1)
 
     def call(self, function: Function, scope: Scope, depth: int) -> str:
         """Return a call of a built-in function with arguments of its kinds."""

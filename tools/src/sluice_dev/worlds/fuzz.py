@@ -13,7 +13,7 @@ from pathlib import Path
 from sluice_dev.postgres import Installation
 from sluice_dev.worlds import denials, judging, schema
 from sluice_dev.worlds.judging import Answer, Outcome
-from sluice_dev.worlds.statements import Statement
+from sluice_dev.worlds.statement import Statement
 from sluice_dev.worlds.twins import Fixture, World, ask
 from sluice_dev.worlds.wire import SilentError
 from sluice_proxy.allowlists import for_major

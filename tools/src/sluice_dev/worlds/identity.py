@@ -20,15 +20,17 @@ from typing import Any
 
 import yaml
 
+from sluice_dev.postgres import Installation
 from sluice_dev.worlds import judging
 from sluice_dev.worlds.judging import Answer, Outcome
 from sluice_dev.worlds.mutations import STEERS
-from sluice_dev.worlds.statements import Statement
+from sluice_dev.worlds.statement import Statement
 from sluice_dev.worlds.twins import Fixture, World, ask
 from sluice_dev.worlds.wire import SilentError, Step, error_fields, extended, query
 
 _COLUMN = struct.Struct("!IhIhih")
 _RECORD = 2249
+RESET_AFTER = 400
 
 
 def _columns(body: bytes) -> Iterator[tuple[str, int, int, int, int, int, int]]:
@@ -92,19 +94,42 @@ class Comparison:
     """First statement and reason of what Sluice refused though PostgreSQL answered."""
     unlike: list[tuple[Statement, str]] = field(default_factory=list[tuple[Statement, str]])
 
+    def lines(self) -> Iterator[str]:
+        """The summary, a line each; then what was not the same."""
+        told = ", ".join(f"{self.outcomes[one]} {one.value}" for one in Outcome)
+        yield f"identity masks: {self.outcomes.total()} statements: {told}"
+        yield f"denied though PostgreSQL answers: {len(self.denied)}, the commonest reasons:"
+        for reason, count in collections.Counter(why for _sql, why in self.denied).most_common(10):
+            yield f"  {count:6} {reason}"
+        yield f"not as without Sluice: {len(self.unlike)}"
+        for statement, what in self.unlike:
+            yield f"--- ({statement.origin})"
+            yield from statement.sql
+            yield f"    {what}"
+
 
 class Pair:
     """A server asked plainly, and one through Sluice under ``fixture``'s policies."""
 
-    def __init__(self, fixture: Fixture, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        fixture: Fixture,
+        stack: contextlib.ExitStack,
+        *,
+        installation: Installation | None = None,
+    ) -> None:
         """Start both."""
-        self.fixture, self.stack = fixture, stack
-        self.plain = World(fixture, "A", stack, direct=True)
-        self.through = World(fixture, "A", stack)
+        self.fixture, self.stack, self.installation = fixture, stack, installation
+        self.plain = World(fixture, "A", stack, installation=installation, direct=True)
+        self.through = World(fixture, "A", stack, installation=installation)
         self._shuffled: World | None = None
+        self._asked = 0
 
     def compare(self, statement: Statement, into: Comparison) -> None:
         """Ask both and note how they answered."""
+        self._asked += 1
+        if self._asked % RESET_AFTER == 0:
+            self._reset()  # What a rollback leaves behind stays small.
         try:
             left, right = ask([self.plain, self.through], statement)
         except SilentError:
@@ -139,7 +164,10 @@ class Pair:
         if _alike(left, right, statement):
             return True
         if self._shuffled is None:
-            self._shuffled = World(self.fixture, "A", self.stack, shuffled=True, direct=True)
+            self._shuffled = World(
+                self.fixture, "A", self.stack,
+                installation=self.installation, shuffled=True, direct=True,
+            )  # fmt: skip
         self._shuffled.reset()
         self.plain.reset()
         again, other = ask([self.plain, self._shuffled], statement)

@@ -12,7 +12,8 @@ from pglast import parser
 from sluice_dev.worlds import words
 from sluice_dev.worlds.expressions import Scope
 from sluice_dev.worlds.schema import quoted
-from sluice_dev.worlds.statements import Statement, Statements, simple
+from sluice_dev.worlds.statement import Statement, simple
+from sluice_dev.worlds.statements import Statements
 from sluice_dev.worlds.wire import Step, extended
 
 _TOKEN = re.compile(

@@ -7,8 +7,23 @@ from dataclasses import dataclass
 
 from sluice_dev.worlds import words
 from sluice_dev.worlds.expressions import Expressions, Ref, Scope
-from sluice_dev.worlds.schema import Column, Relation, Schema, quoted
+from sluice_dev.worlds.schema import Schema, quoted
+from sluice_dev.worlds.sources import Sources
 
+_OVER = (
+    "count(*)",
+    "min({text})",
+    "sum({int})",
+    "bool_or({bool})",
+    "count(*) FILTER (WHERE {bool})",
+)
+_FRAMES = (
+    "PARTITION BY {text}",
+    "PARTITION BY {int} ORDER BY {text}",
+    "ORDER BY {text}, {whole} ROWS BETWEEN 1 PRECEDING AND {small} FOLLOWING EXCLUDE CURRENT ROW",
+    "ORDER BY {int} RANGE BETWEEN UNBOUNDED PRECEDING AND {small} FOLLOWING EXCLUDE TIES",
+    "ORDER BY {text} GROUPS BETWEEN {small} PRECEDING AND {small} FOLLOWING EXCLUDE GROUP",
+)
 _LOCKS = (" FOR UPDATE", " FOR SHARE", " FOR NO KEY UPDATE SKIP LOCKED", " FOR KEY SHARE NOWAIT")
 
 
@@ -29,8 +44,11 @@ class Queries:
         self.schema, self.rng = schema, rng
         self.expressions = Expressions(schema, rng)
         self.expressions.sub = self.sub_select
+        self.words = words.vocabulary(schema.major)
+        self.sources = Sources(self)
         self._number = 0
-        self._ctes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+        self.ctes: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+        """Name, columns and their kinds of what WITH made."""
 
     def alias(self) -> str:
         """Return a fresh alias, now and then one that shadows a name of the schema."""
@@ -42,129 +60,7 @@ class Queries:
     def begin(self) -> None:
         """Forget the names of the statement before."""
         self._number = 0
-        self._ctes = []
-
-    def source(self, scope: Scope, depth: int) -> tuple[str, Scope]:
-        """Return one FROM item and what it offers; ``scope`` is what LATERAL may name."""
-        rng = self.rng
-        draw = rng.random()
-        if depth <= 0 or draw < 0.6:
-            if rng.random() < 0.06:
-                return self._relation(rng.choice(self.schema.catalog))
-            return self._relation(self.expressions.relation())
-        if draw < 0.67 and self._ctes:
-            name, names, kinds = rng.choice(self._ctes)
-            return self.named(name, self.alias(), names, kinds)
-        if draw < 0.8:
-            lateral = "LATERAL " if rng.random() < 0.4 else ""
-            inner = self.select(scope if lateral else Scope(), depth - 1)
-            alias = self.alias()
-            names = tuple(f"c{n}" for n in range(1, len(inner.kinds) + 1))
-            return self._derived(f"{lateral}({inner.sql})", alias, names, inner.kinds)
-        if draw < 0.9:
-            template, kind = rng.choice(words.TABLE_FUNCTIONS)
-            call = self.expressions.fill(template, scope, 1)
-            alias = self.alias()
-            if rng.random() < 0.3:
-                refs = Scope([Ref(f"{alias}.c1", kind, secret=False)], [(alias, ("c1",))])
-                return f"{call} WITH ORDINALITY {alias}(c1)", refs
-            return f"{call} {alias}(c1)", Scope([Ref(f"{alias}.c1", kind, secret=False)])
-        if draw < 0.95:
-            alias = self.alias()
-            values = f"(VALUES ({self._expr('int', scope, 0)}, {self._expr('text', scope, 0)}), (2, 'z'))"
-            return self._derived(values, alias, ("c1", "c2"), ("int", "text"))
-        left, one = self.source(scope, depth - 1)
-        right, two = self.source(scope, 0)
-        alias = f" {self.alias()}" if rng.random() < 0.3 else ""
-        both = one.joined(two)
-        text = f"({left} {rng.choice(['CROSS JOIN', 'NATURAL JOIN'])} {right}){alias}"
-        return text, Scope([], [(alias.strip(), ("id",))]) if alias else both
-
-    def _relation(self, relation: Relation) -> tuple[str, Scope]:
-        rng = self.rng
-        alias = self.alias() if rng.random() < 0.85 else None
-        columns: tuple[Column, ...] = relation.columns
-        names = [quoted(column.name) for column in columns]
-        text = relation.sql
-        if relation.schema == "public" and rng.random() < 0.6:
-            text = quoted(relation.name)
-        only = rng.random()
-        text = f"ONLY {text}" if only < 0.07 else f"ONLY ({text})" if only < 0.09 else text
-        if rng.random() < 0.02:
-            text += " *"
-        if alias is not None:
-            text += f" AS {alias}" if rng.random() < 0.5 else f" {alias}"
-            if rng.random() < 0.12:
-                names = [f"c{n}" for n in range(1, rng.randint(1, len(names)) + 1)]
-                text += f"({', '.join(names)})"
-                names += [quoted(column.name) for column in columns[len(names) :]]
-        if rng.random() < 0.01:
-            text += " TABLESAMPLE BERNOULLI (100)"
-        head = alias or quoted(relation.name)
-        refs = [
-            Ref(f"{head}.{name}" if rng.random() < 0.85 else name, column.kind, column.secret)
-            for name, column in zip(names, columns, strict=True)
-        ]
-        return text, Scope(refs, [(head, tuple(names))])
-
-    def named(
-        self, text: str, alias: str, names: tuple[str, ...], kinds: tuple[str, ...]
-    ) -> tuple[str, Scope]:
-        """Return a FROM item under an alias, and its columns."""
-        refs = [
-            Ref(f"{alias}.{name}", kind, secret=False)
-            for name, kind in zip(names, kinds, strict=True)
-        ]
-        return f"{text} {alias}", Scope(refs, [(alias, names)])
-
-    def _derived(
-        self, text: str, alias: str, names: tuple[str, ...], kinds: tuple[str, ...]
-    ) -> tuple[str, Scope]:
-        _text, scope = self.named(text, alias, names, kinds)
-        return f"{text} {alias}({', '.join(names)})", scope
-
-    def from_clause(self, scope: Scope, depth: int) -> tuple[str, Scope]:
-        """Return FROM with one to three items, and the scope with ``scope`` as outer."""
-        rng = self.rng
-        text, here = self.source(scope, depth)
-        for _ in range(rng.choice([0, 0, 0, 1, 1, 2])):
-            other, there = self.source(scope.joined(here), depth - 1)
-            both = here.joined(there)
-            ways = ["comma", "cross", "on", "on", "on", "left", "left", "full", "right"]
-            if _has_id(here) and _has_id(there):
-                ways += ["using", "natural"]
-            match rng.choice(ways):
-                case "comma":
-                    text += f", {other}"
-                case "cross":
-                    text += f" CROSS JOIN {other}"
-                case "using":
-                    word = rng.choice(["", "LEFT ", "FULL "])
-                    text += f" {word}JOIN {other} USING (id)"
-                case "natural":
-                    text += f" NATURAL LEFT JOIN {other}"
-                case kind:
-                    equal = self._equal(here, there)
-                    word = {
-                        "on": "JOIN",
-                        "left": "LEFT JOIN",
-                        "full": "FULL JOIN",
-                        "right": "RIGHT JOIN",
-                    }[kind]
-                    if kind == "full" or rng.random() < 0.4:
-                        text += f" {word} {other} ON {equal}"
-                    else:
-                        text += f" {word} {other} ON {self._condition(both, min(depth, 1))}"
-            here = both
-        return text, here
-
-    def _equal(self, one: Scope, two: Scope) -> str:
-        for kind in self.rng.sample(["int", "int", "text", "date", "uuid"], 5):
-            left = [ref.sql for ref in one.refs if ref.kind == kind]
-            right = [ref.sql for ref in two.refs if ref.kind == kind]
-            if left and right:
-                return f"{self.rng.choice(left)} = {self.rng.choice(right)}"
-        return "false"
+        self.ctes = []
 
     def select(
         self,
@@ -187,7 +83,7 @@ class Queries:
         rng = self.rng
         if depth > 0 and rng.random() < 0.1:
             return self._set_operation(outer, depth, kinds, total=total)
-        text, here = self.from_clause(outer, depth)
+        text, here = self.sources.from_clause(outer, depth)
         scope = here.joined(outer) if rng.random() < 0.7 else here
         wanted = kinds or tuple(self.expressions.kind() for _ in range(rng.choice([1, 1, 2, 2, 3])))
         where = f" WHERE {self._condition(scope, depth)}" if rng.random() < 0.65 else ""
@@ -202,14 +98,26 @@ class Queries:
             )
         columns = [self._expr(kind, scope, depth) for kind in wanted]
         if kinds is None and rng.random() < 0.1:
-            columns[-1] = self.expressions.fill(rng.choice(words.WINDOWS), scope, depth - 1)
-        distinct = "DISTINCT " if rng.random() < 0.1 and self._sortable(wanted) else ""
+            columns[-1] = self.expressions.fill(rng.choice(self.words.windows), scope, depth - 1)
+        distinct, window = "", ""
+        if rng.random() < 0.13 and self._sortable(wanted):
+            distinct = rng.choice(["DISTINCT ", "DISTINCT ", "DISTINCT ON (1) "])
+        if kinds is None and not distinct and rng.random() < 0.06:
+            columns[-1], window = self._named_window(scope, depth)
         listed = self._listed(columns)
-        tail, ordered = self._tail(wanted, total=total)
-        if locks and not distinct and rng.random() < 0.15:
+        tail, ordered = self._tail(wanted, total=total or distinct.endswith(") "))
+        tail = window + tail
+        if locks and not distinct and not window and rng.random() < 0.15:
             tail += rng.choice(_LOCKS)
+            if here.rows and "NOWAIT" not in tail and rng.random() < 0.3:
+                tail = f"{tail.removesuffix(' SKIP LOCKED')} OF {rng.choice(here.rows)[0]}"
         names = tuple(f"c{n}" for n in range(1, len(wanted) + 1))
         return Query(f"SELECT {distinct}{listed} FROM {text}{where}{tail}", wanted, names, ordered)
+
+    def _named_window(self, scope: Scope, depth: int) -> tuple[str, str]:
+        call = self.expressions.fill(self.rng.choice(_OVER), scope, depth - 1)
+        window = self.expressions.fill(self.rng.choice(_FRAMES), scope, depth - 1)
+        return f"{call} OVER w", f" WINDOW w AS ({window})"
 
     def _listed(self, columns: list[str]) -> str:
         return ", ".join(f"{column} AS c{n}" for n, column in enumerate(columns, 1))
@@ -226,14 +134,13 @@ class Queries:
         total: bool,
     ) -> Query:
         rng = self.rng
-        keys = [
-            self._expr(kind, scope, 1)
-            for kind in rng.choices(["text", "int", "date", "bool"], k=rng.choice([0, 1, 1, 2]))
-        ]
-        grouped = Scope(scope.refs, scope.rows, tuple(keys))
-        columns = [
-            self.expressions.expression(kind, grouped, depth, aggregate=True) for kind in wanted
-        ]
+        kinds = rng.choices(["text", "int", "date", "bool"], k=rng.choice([0, 1, 1, 2]))
+        keys = [self._key(kind, scope) for kind in kinds]
+        grouped = Scope(
+            [Ref(f"({key})", kind, secret=False) for key, kind in zip(keys, kinds, strict=True)],
+            keys=tuple(keys),
+        )
+        columns = [self._aggregate(kind, scope, grouped, depth) for kind in wanted]
         group = ""
         if keys:
             if not exact:
@@ -247,13 +154,24 @@ class Queries:
             group = f" GROUP BY {how.format(', '.join(keys))}"
         having = ""
         if rng.random() < 0.3:
-            having = (
-                f" HAVING {self.expressions.expression('bool', grouped, depth, aggregate=True)}"
-            )
+            having = f" HAVING {self._aggregate('bool', scope, grouped, depth)}"
         tail, ordered = self._tail(wanted, total=total)
         names = tuple(f"c{n}" for n in range(1, len(wanted) + 1))
         sql = f"SELECT {self._listed(columns)} FROM {text}{where}{group}{having}{tail}"
         return Query(sql, wanted, names, ordered)
+
+    def _key(self, kind: str, scope: Scope) -> str:
+        """Return an expression for GROUP BY, which takes no bare constant."""
+        key = self._expr(kind, scope, 1)
+        return f"({key})::{kind}" if key in words.LITERALS[kind] else key
+
+    def _aggregate(self, kind: str, scope: Scope, grouped: Scope, depth: int) -> str:
+        """Return an aggregate over the rows, or now and then an expression over the keys."""
+        templates = self.words.aggregates.get(kind)
+        if not templates or self.rng.random() < 0.15:
+            return self._expr(kind, grouped, 1)
+        inner = Scope(scope.refs, scope.rows, grouped.keys)
+        return self.expressions.fill(self.rng.choice(templates), inner, depth - 1)
 
     def _set_operation(
         self, outer: Scope, depth: int, kinds: tuple[str, ...] | None, *, total: bool
@@ -298,12 +216,12 @@ class Queries:
             wanted = kinds[:-1] or None
             return f"({self.select(scope, min(depth - 1, 1), wanted).sql})"
         kind = kinds[0]
-        text, here = self.from_clause(scope, min(depth - 1, 0))
+        text, here = self.sources.from_clause(scope, min(depth - 1, 0))
         both = here.joined(scope)
         where = f" WHERE {self._condition(both, min(depth - 1, 1))}" if rng.random() < 0.7 else ""
         draw = rng.random()
-        if kind in words.AGGREGATES and draw < 0.6:
-            column = self.expressions.fill(rng.choice(words.AGGREGATES[kind]), both, 1)
+        if kind in self.words.aggregates and draw < 0.6:
+            column = self.expressions.fill(rng.choice(self.words.aggregates[kind]), both, 1)
             return f"(SELECT {column} FROM {text}{where})"
         column = self._expr(kind, both, 1)
         if kind in words.SORTABLE and draw < 0.9:
@@ -321,18 +239,27 @@ class Queries:
             names = tuple(f"c{n}" for n in range(1, len(inner.kinds) + 1))
             how = rng.choice(["", "", "MATERIALIZED ", "NOT MATERIALIZED "])
             parts.append(f"{name}({', '.join(names)}) AS {how}({inner.sql})")
-            self._ctes.append((name, names, inner.kinds))
+            self.ctes.append((name, names, inner.kinds))
         if recursive:
-            parts.append("r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 4)")
-            self._ctes.append(("r", ("n",), ("int",)))
+            parts.append(self._recursive())
+            self.ctes.append(("r", ("n", "c"), ("int", "text")))
         return f"WITH {'RECURSIVE ' if recursive else ''}{', '.join(parts)} "
+
+    def _recursive(self) -> str:
+        """Return a recursive query of two columns that ends: over numbers, or over a relation's rows."""
+        rng = self.rng
+        if rng.random() < 0.4:
+            return "r(n, c) AS (SELECT 1, 'a' UNION ALL SELECT n + 1, c || 'b' FROM r WHERE n < 4)"
+        text, here = self.sources.from_clause(Scope(), 0)
+        first = f"SELECT 1, {self._expr('text', here, 1)} FROM {text}"
+        text, here = self.sources.from_clause(Scope(), 0)
+        value = self._expr("text", here, 1)
+        where = f"r.n < 3 AND {self._condition(here, 1)}"
+        how = rng.choice(["", "", " SEARCH DEPTH FIRST BY n SET o", " CYCLE n SET seen USING path"])
+        return f"r(n, c) AS ({first} UNION SELECT r.n + 1, {value} FROM r CROSS JOIN {text} WHERE {where}){how}"
 
     def _condition(self, scope: Scope, depth: int) -> str:
         return self._expr("bool", scope, max(depth, 1))
 
     def _expr(self, kind: str, scope: Scope, depth: int) -> str:
         return self.expressions.expression(kind, scope, depth)
-
-
-def _has_id(scope: Scope) -> bool:
-    return len(scope.rows) == 1 and "id" in scope.rows[0][1]

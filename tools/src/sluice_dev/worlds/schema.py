@@ -25,6 +25,7 @@ SELECT n.nspname, c.relname, c.relkind::text, a.attname,
        pg_catalog.format_type(CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END, NULL),
        a.attgenerated <> '' OR a.attidentity <> '',
        pg_catalog.has_table_privilege(%(role)s, c.oid, 'INSERT')
+         AND pg_catalog.pg_relation_is_updatable(c.oid, false) & 28 = 28
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -100,6 +101,8 @@ class Schema:
     relations: tuple[Relation, ...]
     catalog: tuple[Relation, ...]
     functions: tuple[Function, ...]
+    major: int = 15
+    """Of the server: newer ones know more."""
 
 
 def quoted(name: str) -> str:
@@ -156,6 +159,7 @@ def read(
             admin.execute(_CATALOG, {"names": catalog}).fetchall(), frozenset(), frozenset()
         ),
         functions=tuple(kinds),
+        major=admin.info.server_version // 10000,
     )
 
 

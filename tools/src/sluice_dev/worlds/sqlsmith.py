@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sluice_dev.worlds.statements import Statement, simple
+from sluice_dev.worlds.statement import Statement, simple
 
 _FORBIDDEN = re.compile(r"\bpg_sleep|\btablesample\b|\brandom\(", re.IGNORECASE)
 """Never the same twice, or never at an end; the grammar has TABLESAMPLE in its own measure."""
@@ -18,12 +18,13 @@ def installed() -> bool:
     return shutil.which("sqlsmith") is not None
 
 
-def drawn(dsn: str, seed: int) -> Iterator[Statement]:
+def drawn(dsn: str, seed: int, *, without: Sequence[str] = ()) -> Iterator[Statement]:
     """Yield its statements without end.
 
     Args:
         dsn: Of the restricted identity, straight to the server: sqlsmith reads the schema, and sends nothing.
         seed: Of its random numbers.
+        without: Relations that no statement may name.
     """
     while True:
         command = [
@@ -42,6 +43,6 @@ def drawn(dsn: str, seed: int) -> Iterator[Statement]:
         if not any(texts):
             return
         for text in texts:
-            if text and not _FORBIDDEN.search(text):
+            if text and not _FORBIDDEN.search(text) and not any(one in text for one in without):
                 yield simple(text, origin="sqlsmith")
         seed += 1

@@ -16,7 +16,7 @@ import psycopg
 
 from sluice_dev.postgres import Installation, Server, find
 from sluice_dev.stack import Sluice, create_catalog_role
-from sluice_dev.worlds.statements import Statement
+from sluice_dev.worlds.statement import Statement
 from sluice_dev.worlds.wire import Connection, Message, SilentError
 
 _SETTINGS: Mapping[str, str] = {
@@ -62,6 +62,8 @@ class Fixture:
     dbname: str
     namespace: str
     role: str
+    after_create: str = ""
+    """SQL for a new database, beside its schema."""
     after_reset: str = ""
     """SQL that makes equal what ``seed.reset`` leaves different and no policy hides, sequences for one."""
     unread: tuple[str, ...] = ()
@@ -95,6 +97,8 @@ class World:
         self.server.create_database(fixture.dbname, fixture.schema)
         self.admin = psycopg.connect(self.server.dsn(dbname=fixture.dbname), autocommit=True)
         stack.callback(self.admin.close)
+        if fixture.after_create:
+            self._admin(fixture.after_create)
         self._admin(f"ALTER ROLE {fixture.role} SET statement_timeout = '3s'")
         create_catalog_role(
             self.server.admin_dsn

@@ -47,27 +47,54 @@ def extended(
     sql: str,
     parameters: Sequence[bytes | None] = (),
     *,
+    types: Sequence[int] = (),
+    binary: bool = False,
     result_format: int = 0,
     rows: int = 0,
     name: str = "",
+    sync: bool = True,
 ) -> bytes:
     """Return Parse, Bind, Describe, Execute and Sync of one statement.
 
     Args:
         sql: The statement.
-        parameters: In text format; None is NULL.
+        parameters: None is NULL.
+        types: OIDs that Parse declares.
+        binary: The format of the parameters.
         result_format: 0 text, 1 binary.
         rows: Execute's row limit, 0: none.
         name: Of the prepared statement.
+        sync: False leaves Sync to what follows.
     """
-    bind = text("") + text(name) + struct.pack("!HH", 0, len(parameters))
+    oids = struct.pack(f"!H{len(types)}I", len(types), *types)
+    parse = frame("P", text(name) + text(sql) + oids)
+    return parse + bound(
+        name, parameters, binary=binary, result_format=result_format, rows=rows, sync=sync
+    )
+
+
+def bound(
+    name: str,
+    parameters: Sequence[bytes | None] = (),
+    *,
+    binary: bool = False,
+    result_format: int = 0,
+    rows: int = 0,
+    sync: bool = True,
+) -> bytes:
+    """Return Bind, Describe, Execute and Sync of a statement that was parsed before; arguments as of `extended`."""
+    bind = text("") + text(name) + struct.pack("!HHH", 1, int(binary), len(parameters))
     for value in parameters:
         bind += struct.pack("!i", -1) if value is None else struct.pack("!I", len(value)) + value
     bind += struct.pack("!HH", 1, result_format)
-    parse = text(name) + text(sql) + struct.pack("!H", 0)
     execute = b"\0" + struct.pack("!I", rows)
-    parts = [("P", parse), ("B", bind), ("D", b"P\0"), ("E", execute), ("S", b"")]
+    parts = [("B", bind), ("D", b"P\0"), ("E", execute), *([("S", b"")] if sync else [])]
     return b"".join(frame(kind, body) for kind, body in parts)
+
+
+def closed(name: str) -> bytes:
+    """Return Close of a prepared statement, and Sync."""
+    return frame("C", b"S" + text(name)) + frame("S", b"")
 
 
 class Connection:

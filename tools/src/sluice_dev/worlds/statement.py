@@ -1,0 +1,26 @@
+"""A statement as it is sent: texts, and the steps on the wire that they take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sluice_dev.worlds.wire import Step, query
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What is sent, in a transaction that is rolled back unless ``bare``."""
+
+    sql: tuple[str, ...]
+    steps: tuple[Step, ...]
+    ordered: bool = False
+    bare: bool = False
+    origin: str = "grammar"
+
+
+def simple(
+    *sql: str, ordered: bool = False, copy_in: tuple[bytes, ...] = (), origin: str = "grammar"
+) -> Statement:
+    """Return each text as a Query of its own."""
+    steps = tuple(Step(query(one), 1, copy_in) for one in sql)
+    return Statement(sql, steps, ordered, origin=origin)
