@@ -144,12 +144,12 @@ def run(options: Options) -> counts.Counts:
         rest = options.parts - {"sql"}
         second = Lane(options, stack) if rest else None
         if second is not None:
+            plainly = second.direct if options.major else None
             if "benign" in rest:
-                plainly = second.direct if options.major else None
                 benign = runners.benign(setting, second.admin, second.restricted, plainly)
             if "clients" in rest:
                 clients = runners.clients(
-                    setting, second.restricted, second.server.program("psql").parent
+                    setting, second.restricted, second.server.program("psql").parent, plainly
                 )
             if "wire" in rest:
                 wire = runners.wire(setting, second.admin, second.restricted)
