@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from sluice_dev.cluster import archives, programs
+from sluice_dev.cluster import archives, certmanager, programs
 from sluice_dev.cluster.errors import ClusterError
 from sluice_dev.cluster.images import IMAGES, Images
 from sluice_dev.cluster.local import LocalCluster
@@ -23,6 +24,11 @@ A Kubernetes cluster for demonstrations and end-to-end tests.
 CLUSTER=local (the default) makes one node on this machine without Docker; it needs root.
 CLUSTER=kind makes it with kind, which needs Docker. CLUSTER=current uses what kubectl uses now.
 """
+
+
+_AVAILABLE = [
+    "-n", certmanager.NAMESPACE, "rollout", "status", "deployment/cert-manager", "--timeout=180s",
+]  # fmt: skip
 
 
 class Cluster(Protocol):
@@ -90,10 +96,17 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    add("up", _up, "bring it up, or what of it does not run").add_argument(
+    up = add("up", _up, "bring it up, or what of it does not run")
+    up.add_argument(
         "--api-only",
         action="store_true",
         help="etcd and kube-apiserver until Ctrl-C, no node: needs no root",
+    )
+    up.add_argument(
+        "--with",
+        dest="extra",
+        choices=["cert-manager"],
+        help="and put this on it, built from its Go module",
     )
     add("down", _down, "end and remove everything of it")
     add("status", _status, "what runs and what does not; exit code 0 when it is ready")
@@ -125,8 +138,23 @@ def _cluster(options: argparse.Namespace) -> Cluster:
 def _up(options: argparse.Namespace) -> int:
     if options.api_only:
         return _serve_api()
-    say(_cluster(options).up())
+    cluster = _cluster(options)
+    say(cluster.up())
+    if options.extra == "cert-manager":
+        certmanager.put(cluster.load, lambda text: _apply(cluster, text))
+        say("cert-manager is on it")
     return 0
+
+
+def _apply(cluster: Cluster, documents: str) -> None:
+    command = [*programs.kubectl_command(), f"--kubeconfig={cluster.kubeconfig}"]
+    # Server-side: the definitions are larger than kubectl's annotation may be.
+    for more in (["apply", "--server-side", "--force-conflicts", "-f", "-"], _AVAILABLE):
+        done = subprocess.run(
+            [*command, *more], input=documents, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise ClusterError(f"kubectl {more[0]}: {done.stderr.strip()[-2000:]}")
 
 
 def _serve_api() -> int:

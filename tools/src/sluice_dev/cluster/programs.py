@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -86,9 +87,15 @@ HELM = Program("helm", "modules/helm", "helm.sh/helm/v4/cmd/helm", takes="two mi
 COREDNS = Program("coredns", "modules/coredns")
 KWOK = Program("kwok", "modules/kwok", "sigs.k8s.io/kwok/cmd/kwok")
 KIND = Program("kind", "modules/kind", "sigs.k8s.io/kind", takes="a few seconds")
+CERT_MANAGER = Program(
+    "cert-manager",
+    "modules/cert-manager",
+    "github.com/cert-manager/cert-manager/cmd/controller",
+    takes="three minutes",
+)
 PAUSE = Program("pause", "modules/pause", takes="a few seconds")
 
-ALL = (LOCALKUBE, HELM, COREDNS, PAUSE, KWOK, KIND)
+ALL = (LOCALKUBE, HELM, COREDNS, PAUSE, KWOK, KIND, CERT_MANAGER)
 
 
 def say(text: str) -> None:
@@ -109,6 +116,25 @@ def ensure(program: Program) -> Path:
         if not path.exists():  # Somebody else may have built it while we waited.
             _build(program, path)
     return path
+
+
+def module_folder(program: Program, module: str) -> Path:
+    """Return where the files of a module are that a program is built from, downloaded first when they are gone.
+
+    Raises:
+        BuildError: They cannot be had, or are not those of go.sum.
+    """
+    done = subprocess.run(
+        [_go(), "mod", "download", "-json", module],
+        cwd=program.module,
+        env={**os.environ, "GOFLAGS": "-mod=readonly"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise BuildError(f"downloading {module} failed: {(done.stderr or done.stdout)[-2000:]}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def kubectl_command() -> list[str]:
