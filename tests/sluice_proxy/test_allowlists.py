@@ -266,8 +266,38 @@ def test_catalogs_with_statistics_locks_or_secrets_are_denied(major: int) -> Non
     denied = {name for name in known.relations if not known.relation_allowed(name)}
     for name in known.relations:
         if name.startswith(("pg_catalog.pg_stat_", "pg_catalog.pg_statio_", "pg_catalog.pg_stats")):
-            assert name in denied or name == "pg_catalog.pg_stat_activity"
+            counting = known.relation(name).shown is not None
+            assert name in denied or counting or name == "pg_catalog.pg_stat_activity"
     assert {"pg_catalog.pg_locks", "pg_catalog.pg_statistic", "pg_catalog.pg_authid"} <= denied
     assert not known.relation_allowed("pg_catalog.pg_of_tomorrow")
+    for name in (
+        "pg_stat_user_functions",
+        "pg_stat_xact_user_functions",
+        "pg_stat_progress_vacuum",
+    ):
+        assert f"pg_catalog.{name}" in denied, "that it has a row tells something"
+
+
+@pytest.mark.parametrize("major", allowlists.majors())
+def test_statistics_of_relations_keep_names_and_no_counter(major: int) -> None:
+    known = allowlists.for_major(major)
+    for name in (
+        "pg_stat_user_tables",
+        "pg_statio_all_indexes",
+        "pg_stat_xact_sys_tables",
+        "pg_stat_database",
+    ):
+        access = known.relation(f"pg_catalog.{name}")
+        assert not access.denied
+        assert all(access.replaced(one) is None for one in access.shown or ())
+        for counter in (
+            "seq_scan",
+            "idx_scan",
+            "n_live_tup",
+            "blks_hit",
+            "stats_reset",
+            "of_tomorrow",
+        ):
+            assert access.replaced(counter) == "null"
     for name in ("pg_class", "pg_attribute", "pg_type", "pg_index", "pg_constraint", "pg_settings"):
         assert known.relation_allowed(f"pg_catalog.{name}")

@@ -425,7 +425,7 @@ def test_statistics_and_counters_are_denied(catalog: Catalog) -> None:
         "pg_stats",
         "pg_statistic",
         "pg_locks",
-        "pg_stat_user_tables",
+        "pg_stat_user_functions",
         "pg_largeobject",
         "pg_authid",
     ):

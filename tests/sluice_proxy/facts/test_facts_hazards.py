@@ -291,6 +291,10 @@ def test_6_what_an_older_server_reads_otherwise_is_refused_there(
 STATISTICS = """
 SELECT reltuples FROM pg_class WHERE oid = 'public.users'::regclass
 SELECT n_live_tup FROM pg_stat_user_tables WHERE relname = 'users'
+SELECT * FROM pg_stat_user_tables WHERE coalesce(n_live_tup, 0) > 0 OR seq_scan IS NOT NULL
+SELECT idx_tup_fetch, relname FROM pg_stat_xact_user_tables ORDER BY idx_tup_fetch, relname
+SELECT count(heap_blks_read), sum(idx_blks_hit) FROM pg_statio_user_tables
+SELECT tup_fetched, datname FROM pg_stat_database
 SELECT null_frac, n_distinct FROM pg_stats WHERE tablename = 'users' AND attname IN ('email', 'name')
 SELECT stadistinct FROM pg_statistic WHERE starelid = 'public.users'::regclass
 SELECT pg_stat_get_live_tuples('public.users'::regclass)

@@ -1,7 +1,7 @@
 """How the relations of pg_catalog and information_schema may be read in a restricted session.
 
-Pure data. A column that is not named here is shown as it is; a relation that is neither allowed nor
-denied by a pattern is denied.
+Pure data. A column that is not named here is shown as it is, but in statistics; a relation that is neither allowed
+nor denied by a pattern is denied.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ class CatalogAccess:
     """The column that holds the oid of the relation a row belongs to."""
     numbers: str | None = None
     """The column that holds the attribute number or numbers a row belongs to."""
+    shown: frozenset[str] | None = None
+    """Where it is set, every column but these is NULL: the rows are known anyway, what they count is not."""
+
+    def replaced(self, column: str) -> str | None:
+        """Return what takes the place of a column; None when it is shown as it is."""
+        if self.shown is not None:
+            return None if column in self.shown else NULL
+        return self.columns.get(column)
 
 
 _DENIED = re.compile(
@@ -141,12 +149,36 @@ _REPLACED: Mapping[str, CatalogAccess] = {
 
 _AS_IT_IS = CatalogAccess()
 
+_TABLE = frozenset({"relid", "schemaname", "relname"})
+_COUNTING: tuple[tuple[str, frozenset[str]], ...] = (
+    (r"pg_stat(io)?_(xact_)?(all|sys|user)_tables | pg_statio_(all|sys|user)_sequences", _TABLE),
+    (r"pg_stat(io)?_(all|sys|user)_indexes", _TABLE | {"indexrelid", "indexrelname"}),
+    (r"pg_stat_database(_conflicts)?", frozenset({"datid", "datname"})),
+    (r"pg_stat_io", frozenset({"backend_type", "object", "context"})),
+    (r"pg_stat_slru", frozenset({"name"})),
+    (r"pg_stat_(archiver | bgwriter | checkpointer | wal)", frozenset()),
+    (r"pg_stat_(ssl | gssapi)", frozenset({"pid", "ssl", "gss_authenticated", "encrypted"})),
+)
+"""Statistics whose rows are there whatever was counted, and the columns that say what the row is about. Those of
+functions, progress and planner statistics are no such: that they have a row tells something.
+"""
+
 
 def access_of(qualified: str) -> CatalogAccess:
     """Return how a relation that the server has may be read."""
     replaced = _REPLACED.get(qualified)
     if replaced is not None:
         return replaced
+    if (counting := _counting(qualified)) is not None:
+        return counting
     if _DENIED.fullmatch(qualified) or not _ALLOWED.fullmatch(qualified):
         return CatalogAccess(denied=True)
     return _AS_IT_IS
+
+
+def _counting(qualified: str) -> CatalogAccess | None:
+    schema, _, name = qualified.partition(".")
+    for pattern, shown in _COUNTING:
+        if schema == "pg_catalog" and re.fullmatch(pattern, name, re.VERBOSE):
+            return CatalogAccess(shown=shown)
+    return None

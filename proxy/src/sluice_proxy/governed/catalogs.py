@@ -57,9 +57,9 @@ def governed(
             yield relation, {}, f'"{relation.qualified}" tells of hidden rows or masked values'
             continue
         masks = {
-            column.name: _mask(column, access, lists)
+            column.name: _mask(column, replaced, access, lists)
             for column in relation.columns
-            if column.name in access.columns
+            if (replaced := access.replaced(column.name)) is not None
         }
         if masks:
             yield relation, masks, None
@@ -86,9 +86,9 @@ def _lists(catalog: Catalog, classes: Mapping[int, Mapping[str, str]]) -> _Lists
     return _Lists(tuple(plain), tuple(classes), tuple(bound), tuple(columns))
 
 
-def _mask(column: Column, access: allowlists.CatalogAccess, lists: _Lists) -> Mask:
+def _mask(column: Column, replaced: str, access: allowlists.CatalogAccess, lists: _Lists) -> Mask:
     name, owner = column.name, (access.owner or "",)
-    match access.columns[name]:
+    match replaced:
         case replacements.DEFINITION:
             before, after = allowlists.definition_sql("\0").split("\0")
             return _expression((f"({before}", (name,), f"::pg_catalog.text{after})"))

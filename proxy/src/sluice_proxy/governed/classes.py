@@ -124,6 +124,6 @@ class Classes:
             access = allowlists.for_major(self.catalog.server_major).relation(relation.qualified)
         except allowlists.UnsupportedMajorError:
             return Holding(UNREVIEWED, REDACT)
-        if access.denied or name in access.columns:
+        if access.denied or access.replaced(name) is not None:
             return Holding(UNREVIEWED, Mask("null"))
         return PUBLIC_HOLDING
