@@ -12,7 +12,13 @@ from sluice_dev.worlds.statement import Statement
 
 EXAMPLES_MAX = 3
 REASONS_SHOWN = 10
-_RULE = re.compile(r"Denied by policy \S+, rule ")
+_CALL = re.compile(r"permission denied for function (\S+)")
+_RULE = re.compile(r"Denied by policy \S+, rule |No allow rule of policy ")
+_ORACLE = re.compile(
+    r"tells of hidden rows or masked values|A plan tells of|A sample tells of|violates the row filter of a policy"
+    r"|may not decide what is written|show different values alike|permission denied to (set parameter|examine)"
+)
+"""What docs/threat-model.md says is refused: no answer to it is safe, or it would damage what the session cannot see."""
 
 
 class Kind(StrEnum):
@@ -21,6 +27,7 @@ class Kind(StrEnum):
     UNSOUND = "fails without Sluice, too"
     ATTACK = "a changed attack"
     RULE = "a rule of the policy"
+    ORACLE = "refused by design"
     LEGITIMATE = "legitimate"
 
 
@@ -36,6 +43,8 @@ def kind(statement: Statement, reason: str, *, fails_plainly: bool) -> Kind:
         return Kind.UNSOUND
     if _RULE.search(reason):
         return Kind.RULE
+    if _ORACLE.search(reason):
+        return Kind.ORACLE
     return Kind.ATTACK if statement.origin == "attacks" else Kind.LEGITIMATE
 
 
@@ -49,15 +58,19 @@ class Denials:
     reasons: dict[Kind, collections.Counter[str]] = field(
         default_factory=lambda: {one: collections.Counter[str]() for one in Kind}
     )
+    functions: collections.Counter[str] = field(default_factory=collections.Counter[str])
+    """Functions that were refused in legitimate statements."""
     examples: dict[str, list[Statement]] = field(default_factory=dict[str, list[Statement]])
 
-    def add(self, statement: Statement, reason: str, how: Kind) -> None:
-        """Count one."""
+    def add(self, statement: Statement, reason: str, how: Kind, message: str = "") -> None:
+        """Count one; ``message`` is the reason with its names."""
         self.kinds[how] += 1
         self.reasons[how][reason] += 1
         if how != Kind.LEGITIMATE:
             return
         self.origins[statement.origin] += 1
+        if (call := _CALL.match(message)) is not None:
+            self.functions[call[1]] += 1
         kept = self.examples.setdefault(reason, [])
         kept.append(statement)
         kept.sort(key=lambda one: sum(map(len, one.sql)))
@@ -83,6 +96,8 @@ class Denials:
 
     def told(self) -> Iterator[str]:
         """Legitimate statements that were denied: the shortest of each reason, commonest first."""
+        calls = ", ".join(f"{name} {count}" for name, count in self.functions.most_common(60))
+        yield f"functions: {calls}"
         for reason, count in self.reasons[Kind.LEGITIMATE].most_common():
             yield f"--- {count} {reason}"
             for one in self.examples[reason]:

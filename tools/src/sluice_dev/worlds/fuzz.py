@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,13 +14,14 @@ from pathlib import Path
 from sluice_dev.postgres import Installation
 from sluice_dev.worlds import denials, judging, schema
 from sluice_dev.worlds.judging import Answer, Outcome
-from sluice_dev.worlds.statement import Statement
+from sluice_dev.worlds.statement import Statement, simple
 from sluice_dev.worlds.twins import Fixture, World, ask
 from sluice_dev.worlds.wire import SilentError
 from sluice_proxy.allowlists import for_major
 
 RESET_AFTER = 400
 """Statements after which both worlds are brought back: what a rollback leaves behind stays small."""
+_ON_CONFLICT = re.compile(r"\sON CONFLICT\b.*?(?=\sRETURNING\b|$)", re.IGNORECASE | re.DOTALL)
 SETTLED_AFTER_S = 1.2
 """Sluice looks at the catalog once in a second."""
 
@@ -133,7 +135,7 @@ class Fuzzer:
         result.outcomes[how] += 1
         result.asked[statement.origin] += 1
         if how == Outcome.DENIED:
-            self._denied(statement, judging.reason(left))
+            self._denied(statement, left)
         else:
             result.origins[statement.origin] += 1
         for error in judging.errors(left):
@@ -151,7 +153,7 @@ class Fuzzer:
             return None
         return self._again(statement, left, right)
 
-    def _denied(self, statement: Statement, reason: str) -> None:
+    def _denied(self, statement: Statement, answer: Answer) -> None:
         """Count a denial; PostgreSQL is asked what it would have said."""
         if self._plain is None:
             self._plain = World(
@@ -160,8 +162,10 @@ class Fuzzer:
         fails = True
         with contextlib.suppress(SilentError):
             fails = judging.outcome(ask([self._plain], statement)[0]) != Outcome.DONE
+        reason = judging.reason(answer)
         how = denials.kind(statement, reason, fails_plainly=fails)
-        self.result.denials.add(statement, reason, how)
+        message = next((one.get("M", "") for one in judging.errors(answer) if "R" not in one), "")
+        self.result.denials.add(statement, reason, how, message)
 
     def reset(self) -> None:
         """Bring all worlds back."""
@@ -181,7 +185,7 @@ class Fuzzer:
             told += "\n    after " + json.dumps([one.sql for one in self._since_reset[-5:]])
         else:
             told = judging.describe(first[0], first[1], ordered=statement.ordered)
-            if judging.told_by_keys(first[0], first[1], statement.sql):
+            if judging.told_by_keys(first[0], first[1], statement.sql) or self._taken(statement):
                 what = "keys"
             else:
                 what = "open" if self._open(statement, first) else "difference"
@@ -203,6 +207,14 @@ class Fuzzer:
             if not any(judging.outdated(one) for one in answers):
                 break
         return answers
+
+    def _taken(self, statement: Statement) -> bool:
+        """Return whether keys tell, once the clause that catches their violation is left out."""
+        texts = [_ON_CONFLICT.sub("", sql) for sql in statement.sql]
+        if texts == list(statement.sql):
+            return False
+        left, right = ask(self.worlds, simple(*texts))
+        return judging.told_by_keys(left, right, texts)
 
     def _open(self, statement: Statement, seen: list[Answer]) -> bool:
         if not judging.same_shape(*seen):
