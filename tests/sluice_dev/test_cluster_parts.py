@@ -17,6 +17,7 @@ from sluice_dev.cluster import archives, local, processes
 from sluice_dev.cluster.command import main
 from sluice_dev.cluster.images import IMAGES, Images
 from sluice_dev.cluster.local import LocalCluster
+from sluice_dev.cluster.others import CurrentCluster
 from sluice_dev.cluster.processes import Processes
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -132,3 +133,25 @@ def test_images_run_as_a_number_that_is_not_root(image):
     user, group = users[-1].split(":")
     assert int(user) > 0
     assert int(group) > 0
+
+
+def test_current_cluster_gets_images_by_its_owner_s_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    archive = tmp_path / "an image.tar"
+    archive.touch()
+    monkeypatch.setenv("CLUSTER", "current")
+    for name in ("LOAD", "IMAGES"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["images"]) == 1
+    assert "LOAD='minikube image load {}'" in capsys.readouterr().err
+    one = CurrentCluster()
+    monkeypatch.setenv("LOAD", f"cp {{}} {tmp_path}/loaded")
+    one.load(archive)
+    assert (tmp_path / "loaded").exists()
+    monkeypatch.setenv("LOAD", "echo no room >&2; false {}")
+    with pytest.raises(local.ClusterError, match="no room"):
+        one.load(archive)
+    monkeypatch.setenv("IMAGES", "registry.example/team/")
+    assert main(["images"]) == 0
+    assert one.image_name("proxy", "localhost/x:dev") == "registry.example/team/proxy:dev"

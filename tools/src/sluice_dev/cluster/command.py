@@ -191,11 +191,15 @@ def _kubeconfig(options: argparse.Namespace) -> int:
 
 
 def _env(options: argparse.Namespace) -> int:
+    cluster = _cluster(options)
+    names = {image.key: image.name for image in IMAGES}
+    if isinstance(cluster, CurrentCluster):
+        names = {key: cluster.image_name(key, name) for key, name in names.items()}
     values = {
-        "kubeconfig": str(_cluster(options).kubeconfig),
+        "kubeconfig": str(cluster.kubeconfig),
         "kubectl": str(programs.kubectl_link()),
         "helm": str(programs.ensure(programs.HELM)),
-        "images": {image.key: image.name for image in IMAGES},
+        "images": names,
     }
     print(json.dumps(values, indent=1))
     return 0
@@ -215,15 +219,16 @@ def _load(options: argparse.Namespace) -> int:
 
 
 def _images(options: argparse.Namespace) -> int:
+    cluster = None if options.build_only else _cluster(options)
+    if isinstance(cluster, CurrentCluster) and cluster.has_images():
+        return 0
     images = Images()
     built = {image: images.ensure(image.name) for image in IMAGES}
-    if options.build_only:
-        for image, archive in built.items():
+    for image, archive in built.items():
+        if cluster is None:
             print(image.name, archive)
-        return 0
-    cluster = _cluster(options)
-    for archive in built.values():
-        cluster.load(archive)
+        else:
+            cluster.load(archive)
     return 0
 
 
