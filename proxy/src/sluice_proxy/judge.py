@@ -17,13 +17,12 @@ from sluice_proxy.databases import Databases
 from sluice_proxy.decide import Decider
 from sluice_proxy.decisions import Level, SessionContext, StatementDecision
 from sluice_proxy.facts import StatementFacts, read_facts
+from sluice_proxy.huge import BYTES_MIN, HugeTexts
 from sluice_proxy.plan import deny_plan, make_plan
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
 log = structlog.get_logger(__name__)
 
-THREAD_BYTES_MIN: Final = 32 << 10
-"""Longer texts are read in a thread, so that one huge statement does not hold up the others."""
 CATALOG_LOOK_S: Final = 1.0
 """A database that answers slower than that is judged by the catalog as it was, while its age allows."""
 
@@ -51,6 +50,7 @@ class Judge:
         self._databases = databases
         self._contexts = contexts
         self._observer = observer
+        self._huge = HugeTexts()
         self._judging: dict[tuple[Any, ...], asyncio.Task[_native.Plan]] = {}
         self.errors = 0
         """Statements that were refused because judging them raised."""
@@ -150,10 +150,8 @@ class Judge:
         decisions = await self._decide(facts, context)
         self._observer.stage("decision", time.perf_counter() - began)
         began = time.perf_counter()
-        if len(request.text) >= THREAD_BYTES_MIN:
-            plan = await asyncio.to_thread(make_plan, request.text, facts, decisions, context)
-        else:
-            plan = make_plan(request.text, facts, decisions, context)
+        make = functools.partial(make_plan, request.text, facts, decisions, context)
+        plan = await self._huge.run(make) if len(request.text) >= BYTES_MIN else make()
         self._observer.stage("plan", time.perf_counter() - began)
         return plan
 
@@ -184,7 +182,7 @@ class Judge:
             simple=request.simple,
             parameter_types=request.parameter_types,
         )
-        facts = await asyncio.to_thread(read) if len(request.text) >= THREAD_BYTES_MIN else read()
+        facts = await self._huge.run(read) if len(request.text) >= BYTES_MIN else read()
         self._observer.stage("facts", time.perf_counter() - began)
         return facts
 

@@ -181,10 +181,11 @@ class Analysis:
         Raises:
             ClientError: A relation, column, call or sub-select stands where it was not looked for.
         """
-        for key, node in dictionaries(body):
+        seen = self.seen
+        for key, node in dictionaries(body, without=_LIGHT):
             if (key in _WEIGHTY or "relname" in node or "targetList" in node) and id(
                 node
-            ) not in self.seen:
+            ) not in seen:
                 raise not_understood(f"a {key} in a place that is not known")
 
     def type_shadowed(self, name: str) -> bool:
@@ -192,6 +193,8 @@ class Analysis:
         return name in self.context.temporary
 
 
+_LIGHT = frozenset({"A_Const", "String", "Integer", "Float", "Boolean", "BitString", "ParamRef"})
+"""Nodes that hold values only: nothing can stand below them."""
 _WEIGHTY = frozenset(
     [
         "RangeVar",

@@ -109,6 +109,19 @@ def _nowhere(name: str, level: Level) -> None:
 
 
 def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
+    kept = level.bare.get(name)
+    if kept is not None and level.sources and kept[0] is level.sources[-1]:
+        return kept[1]
+    trait = _found(a, body, name, level)
+    if len(trait.refs) == 1:
+        (source,) = trait.refs
+        # Nothing of it depends on where it stands, and nothing is put into the text.
+        if source.level is level and trait is source.operands.get(name) and not source.target:
+            level.bare[name] = (level.sources[-1], trait)
+    return trait
+
+
+def _found(a: Analysis, body: Node, name: str, level: Level) -> Trait:
     unsure: list[Source] = []
     for each in level.chain():
         sure = [source for source in each.real() if source.has(name)]
@@ -222,12 +235,22 @@ def _of_source(a: Analysis, body: Node, source: Source, name: str, level: Level)
         source.use.reads.add(known.name if known else name)
     if source.target and known is not None:
         _target_column(a, body, source, known.name)
-    leaks = frozenset({source}) if source.leaky(name) else frozenset[Source]()
-    return replace(operand(source, name), leaks=leaks)
+    found = operand(source, name)
+    return replace(found, leaks=frozenset({source})) if source.leaky(name) else found
 
 
 def operand(source: Source, name: str) -> Trait:
     """Return what comparing a column of a FROM item takes."""
+    if source.relation is None:
+        return _operand(source, name)
+    # Of a sub-select or join it changes while fences are put in; of a relation it does not.
+    found = source.operands.get(name)
+    if found is None:
+        found = source.operands[name] = _operand(source, name)
+    return found
+
+
+def _operand(source: Source, name: str) -> Trait:
     known = source.column(name)
     derived = source.derived(name)
     type_ = known.type if known else derived.type
@@ -282,7 +305,7 @@ def _system(source: Source, name: str) -> Trait:
             detail="Physical places tell of rows and values that a policy hides.",
             hint="Use the primary key.",
         )
-    if governed is not None and source.target:
+    if governed is not None and source.target and name not in ("xmin", "tableoid"):
         raise not_understood(f'the system column "{name}" of a governed table here')
     source.system.add(name)
     if source.use is not None:

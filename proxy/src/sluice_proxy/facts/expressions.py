@@ -31,9 +31,9 @@ def expression(a: Analysis, node: Node | None, level: Level) -> Trait:
     handler = HANDLERS.get(kind)
     if handler is None:
         raise not_understood(f"an expression of the kind {kind}")
-    if a.context.server_major < SINCE.get(kind, 0):
+    if kind in SINCE and a.context.server_major < SINCE[kind]:
         raise not_understood(f"{kind}, which this server reads in another way")
-    a.visit(body)
+    a.seen.add(id(body))
     return handler(a, body, level)
 
 
@@ -64,9 +64,13 @@ def _constant(a: Analysis, body: Node, level: Level) -> Trait:
     del a, level
     if "sval" in body:
         return Trait(kind="const", text=body["sval"].get("sval", ""))
-    return next((trait for key, trait in _LITERALS.items() if key in body), CONSTANT)
+    for key in _NUMBER_KEYS:
+        if key in body:
+            return _LITERALS[key]
+    return CONSTANT
 
 
+_NUMBER_KEYS = ("ival", "fval", "boolval")
 _LITERALS = {
     "ival": Trait(kind="const", base="pg_catalog.int4"),
     "fval": Trait(kind="const", base="pg_catalog.numeric"),

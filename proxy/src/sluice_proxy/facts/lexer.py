@@ -131,6 +131,8 @@ class Tokens:
     @cached_property
     def uescape(self) -> bool:
         """True when any UESCAPE clause is there: the template cannot tell two of them apart."""
+        if b"uescape" not in self.text.lower():
+            return False
         return any(self.word(index) == "uescape" for index in range(len(self.items)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from sluice_proxy.catalog.model import Column, ColumnType, Relation
 from sluice_proxy.facts.model import TableUse
@@ -69,6 +69,8 @@ class Source:
     system: set[str] = field(default_factory=set[str])
     number: int = field(default_factory=itertools.count().__next__)
     """By it sets of sources are put in order, so that the same statement always ends the same way."""
+    operands: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What comparing each column of a relation takes, worked out once: ``columns.operand`` keeps it."""
 
     @property
     def filtered(self) -> bool:
@@ -189,6 +191,11 @@ class Level:
     """Sources of outer levels that this level refers to."""
     total: bool = True
     """Nothing in its FROM clause can raise or leak."""
+    bare: dict[str, tuple[Source, Any]] = field(default_factory=dict[str, tuple[Source, Any]])
+    """What unqualified names were found to mean, with the last source there was then: ``columns`` keeps it."""
+    _names: dict[str, Source] = field(default_factory=dict[str, Source])
+    _made_of: tuple[int, Source | None] = (0, None)
+    """How many sources ``_names`` was made of, and the last of them: what is added comes last."""
 
     def cte(self, name: str) -> Cte | None:
         """Return the WITH query that a bare name means here."""
@@ -209,10 +216,27 @@ class Level:
     def named(self, refname: str) -> Source | None:
         """Return the FROM item that a qualified reference means."""
         for level in self.chain():
-            for source in level.sources:
-                if source.refname == refname and not source.hidden_name:
-                    return source
+            found = level.own(refname)
+            if found is not None:
+                return found
         return None
+
+    def own(self, refname: str) -> Source | None:
+        """Return the FROM item of this very level that a qualified reference means."""
+        sources, (count, last) = self.sources, self._made_of
+        if count != len(sources) or (count and sources[-1] is not last):
+            if not 0 < count < len(sources) or sources[count - 1] is not last:
+                self._names, count = {}, 0
+            for source in sources[count:]:
+                if not source.hidden_name:
+                    self._names.setdefault(source.refname, source)
+            self._made_of = (len(sources), sources[-1] if sources else None)
+        return self._names.get(refname)
+
+    def renamed(self) -> None:
+        """Note that names of FROM items changed."""
+        self._made_of = (0, None)
+        self._names = {}
 
     def real(self) -> list[Source]:
         """Return the FROM items, without the aliases of joins."""

@@ -156,8 +156,10 @@ def renamed(found: Query, names: list[str]) -> tuple[str, ...] | None:
 
 
 def _set_operation(a: Analysis, body: Node, level: Level, result: Query) -> None:
+    # A level that brings no names is left out, so that looking names up does not climb a long chain of UNIONs.
+    around = level if level.ctes else level.parent
     for side in ("larg", "rarg"):
-        result.arms.append(query(a, body[side], level, end=result.end, role="arm"))
+        result.arms.append(query(a, body[side], around, end=result.end, role="arm"))
     left, right = result.arms
     result.columns = left.columns
     for arm in result.arms:

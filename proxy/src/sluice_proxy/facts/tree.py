@@ -78,26 +78,38 @@ def unwrap(node: Node) -> tuple[str, Node]:
     if len(node) != 1:
         raise not_understood("a tree of an unknown form")
     ((kind, body),) = node.items()
-    if not isinstance(body, dict):
+    if body.__class__ is not dict:
         raise not_understood("a tree of an unknown form")
-    return kind, cast("Node", body)
+    return kind, body
 
 
-def dictionaries(value: Any) -> Iterator[tuple[str, Node]]:
-    """Yield every dictionary below ``value`` with its key; what is inside of constants is left out."""
+def dictionaries(
+    value: Any, *, without: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, Node]]:
+    """Yield every dictionary below ``value`` with its key; what is inside of constants is left out.
+
+    Args:
+        value: A node or a list of nodes.
+        without: Keys whose dictionaries are passed by, with all that is below them.
+    """
+    # The parser's own document: exact types, and more than a million of them in the longest texts.
     stack: list[Any] = [value]
     while stack:
         current = stack.pop()
-        if isinstance(current, dict):
-            for key, child in cast("Node", current).items():
-                if isinstance(child, dict):
-                    yield key, cast("Node", child)
+        form = current.__class__
+        if form is dict:
+            for key, child in current.items():
+                below = child.__class__
+                if below is dict:
+                    if key in without:
+                        continue
+                    yield key, child
                     if key != "A_Const":
                         stack.append(child)
-                elif isinstance(child, list):
+                elif below is list:
                     stack.append(child)
-        elif isinstance(current, list):
-            stack.extend(cast("list[Any]", current))
+        elif form is list:
+            stack.extend(current)
 
 
 class Offsets:
@@ -135,9 +147,9 @@ _OFFSETS = frozenset({"location", "rexpr_list_start"})
 def strings(items: list[Node] | None) -> list[str]:
     """Return the values of a list of String nodes."""
     out: list[str] = []
-    for item in items or []:
-        kind, body = unwrap(item)
-        if kind != "String":
-            raise not_understood(f"a name made of {kind}")
+    for item in items or ():
+        body = item.get("String")
+        if body is None or len(item) != 1:
+            raise not_understood(f"a name made of {unwrap(item)[0]}")
         out.append(body.get("sval", ""))
     return out

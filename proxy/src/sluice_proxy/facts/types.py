@@ -194,6 +194,8 @@ def known(base_name: str) -> bool:
 
 def declared_alike(sides: list[Trait]) -> list[Trait]:
     """Take a parameter whose declared type is the very type of the column beside it for an ordinary one."""
+    if not any(side.parameter for side in sides):
+        return sides
     declared = {
         f"pg_catalog.oid {s.type.base_oid}" for s in sides if s.value and s.type is not None
     }
@@ -207,7 +209,7 @@ def comparable(sides: Sequence[Trait]) -> bool:
     """Say whether comparing needs no cast that can raise."""
     names = {side.base for side in sides if side.base is not None}
     rows = [side.parts for side in sides if side.parts]
-    if len(rows) == 2 and not all(comparable(pair) for pair in zip(*rows, strict=False)):
+    if rows and len(rows) == 2 and not all(comparable(pair) for pair in zip(*rows, strict=False)):
         return False
     if _collations_differ(sides):
         return False
@@ -236,7 +238,8 @@ def _widest(names: set[str]) -> str | None:
 
 def _collations_differ(sides: Sequence[Trait]) -> bool:
     """Comparing strings of two collations raises once a row is there, not before."""
-    return len({side.collation for side in sides} - {None}) > 1
+    named = {side.collation for side in sides}
+    return len(named) > 1 and len(named - {None}) > 1
 
 
 def blended(sides: Sequence[Trait]) -> Trait:
