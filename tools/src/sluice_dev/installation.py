@@ -111,6 +111,17 @@ def _words(program: str | list[str]) -> list[str]:
     return [program] if isinstance(program, str) else list(program)
 
 
+def is_local() -> bool:
+    """Return whether the cluster is one of ours on this machine, whose keys we have."""
+    return os.environ.get("CLUSTER", "") in ("", "local")
+
+
+def service_account_key() -> Path:
+    """Return the key that our own cluster's API server signs service account tokens with."""
+    found: dict[str, Any] = json.loads(_cluster("env"))
+    return Path(found["kubeconfig"]).parent / "pki" / "service-accounts.key"
+
+
 def is_ours() -> bool:
     """Return whether the cluster is one that we brought up, not the user's own."""
     return os.environ.get("CLUSTER", "") != "current"

@@ -106,6 +106,11 @@ class Kubectl:
         done = self.run("create", *extra, "-f", "-", stdin=yaml.safe_dump(document))
         return done.stderr.strip() if done.returncode else ""
 
+    def refusal_of_change(self, document: Mapping[str, Any]) -> str:
+        """Return why the API server refuses to apply the document; empty when it is applied."""
+        done = self.run("apply", "-f", "-", stdin=yaml.safe_dump(document))
+        return done.stderr.strip() if done.returncode else ""
+
     def rollout(self, namespace: str, workload: str, *, timeout_s: float = 180) -> None:
         """Wait until a workload's pods are those of its template, all ready."""
         self(
@@ -241,13 +246,17 @@ class PodClient:
                 raise CommandError(f"the client in {self.pod} ended: {problem[-2000:]}")
             return json.loads(line)
 
-    def close(self) -> None:
-        """End Python in the container."""
+    def hang_up(self) -> None:
+        """Tell Python in the container to end, without waiting for it."""
         with contextlib.suppress(OSError):
             if self._process.stdin:
                 self._process.stdin.close()
+
+    def close(self) -> None:
+        """End Python in the container."""
+        self.hang_up()
         try:
-            self._process.wait(5)
+            self._process.wait(2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

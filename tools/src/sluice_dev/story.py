@@ -276,6 +276,8 @@ class Story:
     def close(self) -> None:
         """Remove everything; namespaces go in the background."""
         for client in self._clients:
+            client.hang_up()
+        for client in self._clients:
             with contextlib.suppress(Exception):
                 client.close()
         for kind in ("dap", "dcl"):
