@@ -18,7 +18,7 @@ _ORACLE = re.compile(
     r"tells of hidden rows or masked values|A plan tells of|A sample tells of|violates the row filter of a policy"
     r"|may not decide what is written|show different values alike|permission denied to (set parameter|examine)"
 )
-"""What docs/threat-model.md says is refused: no answer to it is safe, or it would damage what the session cannot see."""
+"""What docs/threat-model.md says is refused: no answer to it is safe, or it would damage what stays unseen."""
 
 
 class Kind(StrEnum):

@@ -7,6 +7,7 @@ rows differ between these two leaves them open by itself.
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -143,11 +144,10 @@ class World:
         return self._connection
 
     def without_port(self, messages: list[Message]) -> list[Message]:
-        """Return the messages with the server's port, which is ours to choose, taken out where it is a whole value."""
-        port = str(self.server.port).encode()
-        field = len(port).to_bytes(4, "big") + port
+        """Return the messages with the server's port, which is ours to choose, taken out; all are of five digits."""
+        port = re.compile(rb"(?<!\d)%d(?!\d)" % self.server.port)
         return [
-            (kind, body.replace(field, b"port") if kind == "D" else body) for kind, body in messages
+            (kind, port.sub(b"#port", body) if kind in "Dd" else body) for kind, body in messages
         ]
 
     def disconnect(self) -> None:
