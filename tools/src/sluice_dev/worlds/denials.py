@@ -31,19 +31,27 @@ class Kind(StrEnum):
     LEGITIMATE = "legitimate"
 
 
-def kind(statement: Statement, reason: str, *, fails_plainly: bool) -> Kind:
+_TELLING = re.compile(
+    r"(pg_catalog\.)?(set_config|current_setting|pg_stat_\w+|pg_(current_wal|last_|control_|is_wal|notification_)\w+)"
+)
+"""Functions that count, that speak of the server's state, or whose computed argument would become a setting."""
+
+
+def kind(statement: Statement, message: str, reason: str, *, fails_plainly: bool) -> Kind:
     """Tell what was denied.
 
     Args:
         statement: What was sent.
-        reason: What Sluice said.
+        message: What Sluice said.
+        reason: The same without names, and with its detail.
         fails_plainly: Whether PostgreSQL itself, asked by the same role, answers with an error.
     """
     if fails_plainly:
         return Kind.UNSOUND
     if _RULE.search(reason):
         return Kind.RULE
-    if _ORACLE.search(reason):
+    call = _CALL.match(message)
+    if _ORACLE.search(reason) or (call is not None and _TELLING.fullmatch(call[1])):
         return Kind.ORACLE
     return Kind.ATTACK if statement.origin == "attacks" else Kind.LEGITIMATE
 

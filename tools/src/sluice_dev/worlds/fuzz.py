@@ -163,8 +163,8 @@ class Fuzzer:
         with contextlib.suppress(SilentError):
             fails = judging.outcome(ask([self._plain], statement)[0]) != Outcome.DONE
         reason = judging.reason(answer)
-        how = denials.kind(statement, reason, fails_plainly=fails)
         message = next((one.get("M", "") for one in judging.errors(answer) if "R" not in one), "")
+        how = denials.kind(statement, message, reason, fails_plainly=fails)
         self.result.denials.add(statement, reason, how, message)
 
     def reset(self) -> None:
