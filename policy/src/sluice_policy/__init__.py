@@ -11,6 +11,7 @@ from sluice_policy.compiler import (
 )
 from sluice_policy.keys import SigningKey
 from sluice_policy.loader import Loaded, load_directory
+from sluice_policy.opening import opened
 from sluice_policy.problems import Problem
 from sluice_policy.resources import Resource
 
@@ -27,4 +28,5 @@ __all__ = [
     "content_revision",
     "judge",
     "load_directory",
+    "opened",
 ]

@@ -41,7 +41,8 @@ def _structure(value: object) -> str:
     return text
 
 
-def _file_hash(path: str, data: bytes) -> str:
+def file_hash(path: str, data: bytes) -> str:
+    """What the signature says of a file: its SHA-256 in hex, of structured files by their value."""
     if path in (DATA_PATH, MANIFEST_PATH):
         data = _structure(json.loads(data)).encode()
     return hashlib.sha256(data).hexdigest()
@@ -49,7 +50,7 @@ def _file_hash(path: str, data: bytes) -> str:
 
 def _signatures(files: Mapping[str, bytes], key: SigningKey) -> bytes:
     listed = [
-        {"name": path, "hash": _file_hash(path, files[path]), "algorithm": "SHA-256"}
+        {"name": path, "hash": file_hash(path, files[path]), "algorithm": "SHA-256"}
         for path in sorted(files)
     ]
     token = jwt.encode({"files": listed}, key.key, algorithm="ES256", headers={"kid": key.key_id})

@@ -8,6 +8,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 
+def public_key_id(pem: str) -> str:
+    """Return what names a public key in signatures.
+
+    Raises:
+        ValueError: It is none.
+    """
+    public = serialization.load_pem_public_key(pem.encode()).public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(public).hexdigest()[:16]
+
+
 class SigningKey:
     """A private key. Its text form never shows the key."""
 
@@ -54,10 +66,7 @@ class SigningKey:
     @property
     def key_id(self) -> str:
         """Names the key in signatures: 16 hex digits of the public key's SHA-256."""
-        public = self._key.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return hashlib.sha256(public).hexdigest()[:16]
+        return public_key_id(self.public_pem)
 
     def private_pem(self) -> bytes:
         """The private key as PEM (PKCS 8), unencrypted."""

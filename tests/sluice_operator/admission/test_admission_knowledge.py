@@ -99,7 +99,7 @@ async def test_trust_of_two_rotations_ago_is_no_longer_taken(
     assert "env SLUICE_TRUST" in answer.message
 
 
-async def test_trust_that_another_replica_knew_first_is_asked_for(
+async def test_trust_that_another_replica_knew_first_is_asked_for(  # noqa: PLR0917
     knowledge, webhooks, pod, settings, apply_patch, estate_of
 ):
     """Not waited for: the watch may be behind for longer than a webhook may take."""

@@ -242,7 +242,9 @@ class Cluster:
 
         return await until(look, 45, f"{kind}={status}/{reason}; last seen {seen}", seen)
 
-    async def report(self, replica: str, profiles: dict, problems=(), denials=()) -> None:
+    async def report(
+        self, replica: str, profiles: dict, problems=(), denials=(), **more: Any
+    ) -> None:
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         document = {
             "contract": 1,
@@ -250,6 +252,7 @@ class Cluster:
             "profiles": profiles,
             "problems": list(problems),
             "denials": list(denials),
+            **more,
         }
         body = {
             "apiVersion": "v1",
@@ -285,6 +288,7 @@ class Bundle:
     """A bundle as it is stored."""
 
     def __init__(self, item: dict[str, Any]) -> None:
+        self.name: str = item["metadata"]["name"]
         self.annotations: dict[str, str] = item["metadata"]["annotations"]
         self.raw = base64.b64decode(item["binaryData"]["bundle.tar.gz"])
         with tarfile.open(fileobj=io.BytesIO(gzip.decompress(self.raw))) as archive:

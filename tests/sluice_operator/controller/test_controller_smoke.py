@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sluice_operator.controller.opa import LocalOpa, OpaError, find_opa
-from sluice_operator.controller.smoke import Smoke, smoke_modules
+from sluice_operator.controller.smoke import OLDEST, Smoke, smoke_modules
 from sluice_policy import Profile, judge, load_directory
 from sluice_policy.compiler import compile_document
+from sluice_proxy.opa import VERSION_MIN
 
 SHOP = Path(__file__).parents[3] / "examples" / "shop"
 WEB = Profile("shop", "default", {"app": "web"})
@@ -53,6 +56,32 @@ async def test_content_with_another_library_fails(local):
     compiled = compile_document(document())
     other = replace(compiled, modules={"a.rego": b"package sluice.a"})
     assert "another Rego library" in await Smoke(local).problem(other, WEB, document())
+
+
+@pytest.fixture
+def capabilities(opa):
+    command = [opa, "capabilities", "--current"]
+    return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+async def test_library_that_fails_only_on_the_oldest_opa_is_not_published(
+    capabilities, local, tmp_path
+):
+    """Tried by the capabilities of an OPA that lacks one function which the library calls."""
+    builtins = capabilities["builtins"]
+    capabilities["builtins"] = [one for one in builtins if one["name"] != "time.clock"]
+    assert len(capabilities["builtins"]) == len(builtins) - 1
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(capabilities))
+    smoke, content = Smoke(local, oldest=str(old)), document()
+    for _ in range(2):
+        found = await smoke.problem(compile_document(content), WEB, content)
+        assert "the oldest OPA that sidecars may run" in found
+        assert "time.clock" in found
+
+
+async def test_oldest_opa_is_the_one_that_sidecars_ask_for():
+    assert ".".join(map(str, VERSION_MIN)) == OLDEST.removeprefix("v")
 
 
 def _end_opa():

@@ -455,6 +455,9 @@ class Reported:
     missing: dict[str, str] = field(default_factory=dict)
     weak: dict[str, str] = field(default_factory=dict)
     wrong: dict[str, str] = field(default_factory=dict)
+    bundles: Any = field(
+        default_factory=lambda: SimpleNamespace(offered=None, in_force=None, activation_error=None)
+    )
 
     def not_ready(self) -> dict[str, str]:
         return self.missing

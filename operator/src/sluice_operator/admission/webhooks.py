@@ -187,9 +187,7 @@ class Webhooks:
         before = self._knowledge.trust_before
         if not _passing(result) or before is None:
             return result
-        earlier = judge_created(
-            pod, namespace, estate, dataclasses.replace(settings, trust=before)
-        )
+        earlier = judge_created(pod, namespace, estate, dataclasses.replace(settings, trust=before))
         return result if isinstance(earlier, Refusal) else earlier
 
     async def validate_resource(self, review: Review) -> Answer:

@@ -8,12 +8,12 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any, Final
 
 from sluice_operator.bundles.callers import Caller
-from sluice_operator.bundles.refusals import BAD_REQUEST, Refusal, too_many
+from sluice_operator.bundles.refusals import Refusal, too_many
+from sluice_operator.bundles.statuses import DenialReport, ProblemReport, StatusReport
+from sluice_operator.bundles.summaries import databases_of, failed_of
 
 STATUS_BYTES_MAX: Final = 256 << 10
 SILENT_MAX_S: Final = 90.0
@@ -24,57 +24,6 @@ DENIALS_MAX: Final = 100
 PROBLEMS_MAX: Final = 200
 """The report is one ConfigMap: 1 MiB at most."""
 PODS_MAX: Final = 50_000
-
-Name = Annotated[str, Field(max_length=320)]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class ProblemReport(_Model):
-    """Something that does not work fully in one sidecar."""
-
-    database: Name
-    message: Annotated[str, Field(max_length=1024)]
-
-
-class DenialReport(_Model):
-    """How often something was denied since the last report that was taken."""
-
-    database: Name
-    policy: Name
-    rule: Annotated[str, Field(max_length=256)]
-    message: Annotated[str, Field(max_length=512)]
-    count: Annotated[int, Field(ge=1)]
-
-
-class StatusReport(_Model):
-    """``status.schema.json``."""
-
-    contract: Literal[1]
-    profile: Annotated[str, Field(max_length=512)]
-    sequence: Annotated[int, Field(ge=1)] | None
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None
-    ready: bool
-    problems: Annotated[list[ProblemReport], Field(max_length=32)]
-    denials: Annotated[list[DenialReport], Field(max_length=32)]
-
-
-def parse_status(raw: bytes) -> StatusReport:
-    """Return a report.
-
-    Raises:
-        Refusal: It does not keep the contract; the sentence names the first field.
-    """
-    try:
-        return StatusReport.model_validate_json(raw)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise Refusal(
-            422, BAD_REQUEST, f"the status does not keep the contract: {place}: {first['msg']}"
-        ) from None
 
 
 @dataclass(slots=True)
@@ -157,23 +106,17 @@ class Reports:
         for last in self._last.values():
             counts = profiles.setdefault(last.status.profile, Counter())
             counts[str(last.status.sequence or 0)] += 1
-            problems += (
-                {
-                    "profile": last.status.profile,
-                    "namespace": last.caller.namespace,
-                    "pod": last.caller.pod,
-                    "database": problem.database,
-                    "message": problem.message,
-                }
-                for problem in last.status.problems
-                if len(problems) < PROBLEMS_MAX
-            )
+            if len(problems) < PROBLEMS_MAX:
+                problems += (_problem(last.caller, problem) for problem in last.status.problems)
+        said = [(last.caller, last.status) for last in self._last.values()]
         self._written = self._next - 1
         return {
             "contract": 1,
             "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "profiles": {name: dict(counts) for name, counts in sorted(profiles.items())},
             "problems": problems[:PROBLEMS_MAX],
+            "failed": failed_of(said),
+            "databases": databases_of(said),
             "denials": [denial.document() for denial in self._denials],
         }
 
@@ -189,7 +132,18 @@ class Reports:
 
 
 def _said(status: StatusReport) -> tuple[object, ...]:
-    return status.sequence, status.revision, status.problems
+    return status.sequence, status.revision, status.problems, status.failed, status.databases
+
+
+def _problem(caller: Caller, problem: ProblemReport) -> dict[str, Any]:
+    return {
+        "profile": caller.profile,
+        "namespace": caller.namespace,
+        "pod": caller.pod,
+        "database": problem.database,
+        "message": problem.message,
+        "policies": problem.policies,
+    }
 
 
 def _key(what: DenialReport) -> tuple[str, ...]:

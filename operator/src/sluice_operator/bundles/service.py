@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice_operator.bundles.callers import Caller, Callers
 from sluice_operator.bundles.refusals import BAD_REQUEST, NOT_FOUND, TOO_LARGE, Refusal
-from sluice_operator.bundles.reports import STATUS_BYTES_MAX, Reports, parse_status
+from sluice_operator.bundles.reports import STATUS_BYTES_MAX, Reports
 from sluice_operator.bundles.shelf import Shelf
+from sluice_operator.bundles.statuses import parse_status
 
 CONTENT_TYPE: Final = "application/vnd.openpolicyagent.bundles"
 WAIT_MAX_S: Final = 60.0

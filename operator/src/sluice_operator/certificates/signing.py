@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Self
 
 from sluice_policy import SigningKey
+from sluice_policy.keys import public_key_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class SigningKeys:
     present: SigningKey
     next: SigningKey
     since: datetime
+    retired: str = ""
+    """Public key (PEM) of the one before the present one: what it signed is still known as ours, here only."""
 
     @classmethod
     def create(cls, now: datetime) -> Self:
@@ -35,6 +38,7 @@ class SigningKeys:
                 SigningKey.load(data["present.pem"]),
                 SigningKey.load(data["next.pem"]),
                 datetime.fromisoformat(data["since"].decode()),
+                data.get("retired.pub", b"").decode(),
             )
         except KeyError as error:
             raise ValueError(f"{error.args[0]} is missing") from None
@@ -45,15 +49,23 @@ class SigningKeys:
             "present.pem": self.present.private_pem(),
             "next.pem": self.next.private_pem(),
             "since": self.since.isoformat().encode(),
+            **({"retired.pub": self.retired.encode()} if self.retired else {}),
         }
 
     def rotated(self, now: datetime, life: timedelta) -> SigningKeys:
         """Return the keys as they are to be now; the same object when nothing is to be done."""
         if now < self.since + life:
             return self
-        return SigningKeys(self.next, SigningKey.generate(), now)
+        return SigningKeys(self.next, SigningKey.generate(), now, self.present.public_pem)
 
     @property
     def public(self) -> dict[str, str]:
         """Key id → PEM, of both."""
         return {key.key_id: key.public_pem for key in (self.present, self.next)}
+
+    @property
+    def ours(self) -> dict[str, str]:
+        """Key id → PEM of all that may have signed what is stored."""
+        if not self.retired:
+            return self.public
+        return {**self.public, public_key_id(self.retired): self.retired}

@@ -117,9 +117,12 @@ class Estate:
         if parsed is None:
             log.warning("report cannot be read", **{keys.NAME: key})
             return
-        if self.reports.get(key) != parsed:
+        known = self.reports.get(key)
+        if known != parsed:
             self.reports[key] = parsed
             self.reports_changed.set()
+            if parsed.failed and (known is None or known.failed != parsed.failed):
+                self.policy_changed.set()
 
     def drop_report(self, key: Key) -> None:
         """A replica is gone."""

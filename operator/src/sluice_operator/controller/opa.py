@@ -27,6 +27,7 @@ STOP_TIMEOUT_S: Final = 5.0
 ASK_TIMEOUT_S: Final = 30.0
 RESTART_DELAY_S: Final = 1.0
 LISTEN_POLL_S: Final = 0.02
+MESSAGE_BYTES_MAX: Final = 500
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None)
 
@@ -121,6 +122,36 @@ class LocalOpa:
             await _stop(process)
             raise OpaError(f"{self._program} did not answer in {START_TIMEOUT_S:g} s") from error
         return process
+
+    async def lacks(self, capabilities: str) -> str | None:
+        """Return what an OPA with these capabilities has against the modules; None when it would load them.
+
+        Args:
+            capabilities: A version of OPA (``v1.21.3``), or a file as ``opa capabilities`` prints it.
+
+        Raises:
+            OpaError: It cannot be said.
+        """
+        process = await asyncio.create_subprocess_exec(
+            str(self._program),
+            "check",
+            "--format=json",
+            f"--capabilities={capabilities}",
+            f"{Path(self._socket).parent}/modules",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT_S):
+                said, _ = await process.communicate()
+        except TimeoutError as error:
+            await _stop(process)
+            raise OpaError(f"{self._program} check did not end in {ASK_TIMEOUT_S:g} s") from error
+        if process.returncode == 0:
+            return None
+        return _message(said) or said[:MESSAGE_BYTES_MAX].decode(errors="replace").strip()
 
     async def _healthy(self) -> bool:
         try:

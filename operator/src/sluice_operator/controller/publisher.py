@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
@@ -18,8 +20,13 @@ from sluice_operator.controller.trust import Trust
 from sluice_operator.kube.client import METADATA, METADATA_LIST, Kube, path_of
 from sluice_operator.kube.errors import ApiError
 from sluice_operator.kube.keeping import KIND_LABEL, Keeper, MovedError
+from sluice_operator.reconcile.activation import running
 from sluice_operator.reconcile.model import StoredBundle
 from sluice_operator.reconcile.parsing import (
+    ACQUITTED,
+    BEFORE,
+    HELD,
+    HELD_BECAUSE,
     ISSUED_AT,
     REVISION,
     SEQUENCE,
@@ -28,13 +35,40 @@ from sluice_operator.reconcile.parsing import (
     stored_bundle,
     time_text,
 )
-from sluice_operator.reconcile.publishing import bundle_name, next_sequence
-from sluice_policy import Compiled, bundle
+from sluice_operator.reconcile.publishing import Cause, bundle_name, next_sequence
+from sluice_policy import Compiled, bundle, opened
 
 log = structlog.get_logger(__name__)
 
 KIND = "bundle"
-FILE = "bundle.tar.gz"
+FILE, BEFORE_FILE = "bundle.tar.gz", "before.tar.gz"
+STORED_BYTES_MAX = 700 * 1024
+"""Of both files: a ConfigMap takes 1 MiB, in base64. Content that is larger has nothing kept beside it."""
+
+
+class ContentError(Exception):
+    """What is stored is not what was published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Marks:
+    """What is written beside content."""
+
+    before: tuple[str, bytes] | None = None
+    """Revision and bundle of what worked before."""
+    held: str = ""
+    because: str = ""
+    acquitted: str = ""
+
+
+def _noted(stored: StoredBundle) -> dict[str, str]:
+    notes = {
+        BEFORE: stored.before,
+        HELD: stored.held,
+        HELD_BECAUSE: stored.held_because,
+        ACQUITTED: stored.acquitted,
+    }
+    return {name: text for name, text in notes.items() if text}
 
 
 class Publisher:
@@ -79,27 +113,123 @@ class Publisher:
         known = self._highest.get(stored.profile_id, 0)
         self._highest[stored.profile_id] = max(known, stored.sequence)
 
-    async def publish(self, profile_id: str, compiled: Compiled, trust: Trust, cause: str) -> None:
-        """Sign and write a profile's content under the next number.
+    async def publish(
+        self, profile_id: str, compiled: Compiled, trust: Trust, cause: Cause
+    ) -> None:
+        """Sign and write a profile's content under the next number; what worked until then is kept beside it.
 
         Raises:
             KubeError: The API server is away, or does not take it.
             MovedError: It was not as it was known; it has been read again.
         """
-        now = time.time()
         present = self._estate.bundles.get(profile_id)
-        last = max(self._highest.get(profile_id, 0), present.sequence if present else 0)
-        sequence = next_sequence(last or None, now)
-        raw = await asyncio.to_thread(
+        keeping = await self._keeping(present, compiled, trust)
+        acquitted = compiled.revision if cause == "acquitted" else ""
+        if present is not None and present.acquitted == compiled.revision:
+            acquitted = present.acquitted
+        marks = _Marks(before=keeping, acquitted=acquitted)
+        await self._publish(profile_id, compiled, trust, cause, marks)
+
+    async def renew(self, profile_id: str, trust: Trust, cause: Cause) -> None:
+        """Sign the stored content again, because what is newer is held back.
+
+        Raises:
+            KubeError: The API server is away, or does not take it.
+            MovedError: It was not as it was known; it has been read again.
+            ContentError: What is stored is not what was published.
+        """
+        present = self._estate.bundles[profile_id]
+        compiled = await self._stored_content(present, FILE, present.revision, trust)
+        marks = _Marks(held=present.held, because=present.held_because)
+        await self._publish(profile_id, compiled, trust, cause, marks)
+
+    async def withdraw(self, profile_id: str, trust: Trust, because: str) -> None:
+        """Publish once more the content that worked before the present one, and hold the present one back.
+
+        Raises:
+            KubeError: The API server is away, or does not take it.
+            MovedError: It was not as it was known; it has been read again.
+            ContentError: What is stored is not what was published.
+        """
+        present = self._estate.bundles[profile_id]
+        compiled = await self._stored_content(present, BEFORE_FILE, present.before, trust)
+        marks = _Marks(held=present.revision, because=because)
+        await self._publish(profile_id, compiled, trust, "withdrawn", marks)
+
+    async def _keeping(
+        self, present: StoredBundle | None, compiled: Compiled, trust: Trust
+    ) -> tuple[str, bytes] | None:
+        """Return revision and bundle of the content that worked until now; None when none is known to have worked."""
+        if present is None:
+            return None
+        path, revision = BEFORE_FILE, present.before
+        if present.revision != compiled.revision and running(
+            self._estate.reports.values(), present, time.time()
+        ):
+            path, revision = FILE, present.revision
+        if not revision or revision == compiled.revision:
+            return None
+        try:
+            content = await self._stored_content(present, path, revision, trust)
+        except ContentError as error:
+            log.warning(
+                "earlier content not kept",
+                **{keys.PROFILE: present.profile_id, keys.ERROR: str(error)},
+            )
+            return None
+        # Signed by the present key: what is kept outlives the key that signed it first.
+        raw = await self._signed(
+            present.profile_id, content, present.sequence, present.issued_at, trust
+        )
+        return revision, raw
+
+    async def _stored_content(
+        self, present: StoredBundle, file: str, revision: str, trust: Trust
+    ) -> Compiled:
+        """Return content that is stored, if it is what one of our keys signed.
+
+        Raises:
+            KubeError: The API server is away.
+            ContentError: It is not, or is not there.
+        """
+        item = await self._keeper.config_map(present.name) or {}
+        files: Mapping[str, str] = item.get("binaryData") or {}
+        try:
+            raw = base64.b64decode(files.get(file, ""), validate=True)
+            content = await asyncio.to_thread(
+                opened, raw, keys=trust.keys.ours, profile_id=present.profile_id
+            )
+        except ValueError as error:
+            raise ContentError(f"{file} of {present.name}: {error}") from error
+        if content.revision != revision:
+            raise ContentError(f"{file} of {present.name} is other content than it was")
+        return content
+
+    async def _signed(
+        self, profile_id: str, compiled: Compiled, sequence: int, issued_at: float, trust: Trust
+    ) -> bytes:
+        return await asyncio.to_thread(
             bundle,
             compiled,
             sequence=sequence,
-            issued_at=datetime.fromtimestamp(now, UTC),
+            issued_at=datetime.fromtimestamp(issued_at, UTC),
             profile_id=profile_id,
             max_policy_age_s=self._settings.max_policy_age_s,
             key=trust.keys.present,
             trust=trust.document(),
         )
+
+    async def _publish(
+        self, profile_id: str, compiled: Compiled, trust: Trust, cause: Cause, marks: _Marks
+    ) -> None:
+        now = time.time()
+        present = self._estate.bundles.get(profile_id)
+        last = max(self._highest.get(profile_id, 0), present.sequence if present else 0)
+        sequence = next_sequence(last or None, now)
+        raw = await self._signed(profile_id, compiled, sequence, now, trust)
+        files = {FILE: raw}
+        if marks.before is not None and len(raw) + len(marks.before[1]) <= STORED_BYTES_MAX:
+            files[BEFORE_FILE] = marks.before[1]
         same = present is not None and present.revision == compiled.revision
         stored = StoredBundle(
             profile_id=profile_id,
@@ -110,8 +240,12 @@ class Publisher:
             issued_at=now,
             trust=trust.digest,
             resource_version=present.resource_version if present else "",
+            before=marks.before[0] if marks.before and BEFORE_FILE in files else "",
+            held=marks.held,
+            held_because=marks.because,
+            acquitted=marks.acquitted,
         )
-        version = await self._write(stored, raw)
+        version = await self._write(stored, files)
         self._highest[profile_id] = sequence
         self._estate.published(replace(stored, resource_version=version))
         metrics.PUBLISHED.labels(cause).inc()
@@ -126,7 +260,7 @@ class Publisher:
             },
         )
 
-    async def _write(self, stored: StoredBundle, raw: bytes) -> str:
+    async def _write(self, stored: StoredBundle, files: Mapping[str, bytes]) -> str:
         annotations = {
             PROFILE: stored.profile_id,
             SEQUENCE: str(stored.sequence),
@@ -134,13 +268,14 @@ class Publisher:
             REVISION: stored.revision,
             ISSUED_AT: time_text(stored.issued_at, digits=3),
             TRUST: stored.trust,
+            **_noted(stored),
         }
         try:
             return await self._keeper.put_config_map(
                 stored.name,
                 KIND,
                 version=stored.resource_version or None,
-                binary={FILE: raw},
+                binary=files,
                 annotations=annotations,
             )
         except MovedError:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -17,15 +17,17 @@ from sluice_operator.controller.building import Builder
 from sluice_operator.controller.estate import Estate
 from sluice_operator.controller.memory import LastValidStore
 from sluice_operator.controller.opa import OpaError
-from sluice_operator.controller.publisher import Publisher
+from sluice_operator.controller.publisher import ContentError, Publisher
 from sluice_operator.controller.settings import Settings
 from sluice_operator.controller.trust import Trust, TrustError, TrustKeeper
 from sluice_operator.kube.errors import ApiError, KubeError
 from sluice_operator.kube.keeping import MovedError
+from sluice_operator.reconcile.activation import Failure, failures
 from sluice_operator.reconcile.census import Reach
+from sluice_operator.reconcile.conclusions import Conclusions
 from sluice_operator.reconcile.effective import Effective, decide
 from sluice_operator.reconcile.model import CLASSIFICATION, POLICY, RawResource, Verdict
-from sluice_operator.reconcile.publishing import Idle, cause
+from sluice_operator.reconcile.publishing import Cause, Idle, cause
 from sluice_policy import Compiled, Profile
 
 log = structlog.get_logger(__name__)
@@ -54,12 +56,15 @@ class Outcome:
 class _Pass:
     """One pass over all profiles."""
 
+    resources: Mapping[str, RawResource]
     trust: Trust
     effective: Effective
     serial: int
     reach: dict[str, Reach] = field(default_factory=dict[str, Reach])
     refused: dict[str, str] = field(default_factory=dict[str, str])
     """Profile → why its content was not published."""
+    failing: dict[str, Failure] = field(default_factory=dict[str, Failure])
+    """Profile → what its sidecars have against the present content."""
     failed: bool = False
     """Something is to be tried again."""
 
@@ -100,7 +105,7 @@ class Reconciler:
         self._effective: Effective | None = None
         self._inputs: tuple[object, ...] | None = None
         self._serial = 0
-        self._good: dict[str, int] = {}
+        self._conclusions = Conclusions()
         self._told: str | None = None
         self._trust_at = 0.0
         self.outcome: Outcome | None = None
@@ -164,8 +169,9 @@ class Reconciler:
         # Taken in one step with the version that `_decide` remembers it by: nothing is awaited in between.
         resources = dict(estate.resources)
         effective = await self._decide(resources)
-        work = _Pass(trust, effective, self._serial)
+        work = _Pass(resources, trust, effective, self._serial)
         profiles = {pod.profile_id: pod.profile for pod in estate.pods.values()}
+        work.failing = failures(estate.reports.values(), estate.bundles, time.time())
         items = list(profiles.items())
         for start in range(0, len(items), BATCH):
             await self._batch(items[start : start + BATCH], work)
@@ -245,7 +251,18 @@ class Reconciler:
             return False
         return self._cause(profile_id, built.revision, work) is not None
 
-    def _cause(self, profile_id: str, revision: str, work: _Pass) -> str | None:
+    def _cause(self, profile_id: str, revision: str, work: _Pass) -> Cause | None:
+        failing = work.failing.get(profile_id)
+        stored = self._estate.bundles.get(profile_id)
+        if (
+            failing is not None
+            and stored is not None
+            and revision in (stored.revision, stored.held)
+        ):
+            if failing.step == "withdraw":
+                return "withdrawn"
+            if failing.step == "acquit" and revision == stored.held:
+                return "acquitted"
         return cause(
             revision,
             self._estate.bundles.get(profile_id),
@@ -296,29 +313,57 @@ class Reconciler:
             work.failed = True
             return
         try:
-            await self._publisher.publish(profile_id, compiled, work.trust, why)
+            await self._write(profile_id, compiled, why, work)
         except ApiError as error:
             if error.status not in TOO_LARGE:
                 raise
             work.refused[profile_id] = f"the API server does not take the bundle: {error.message}"
 
+    async def _write(self, profile_id: str, compiled: Compiled, why: Cause, work: _Pass) -> None:
+        """Publish what is due: compiled content, or what worked before it."""
+        publisher, stored = self._publisher, self._estate.bundles.get(profile_id)
+        failing = work.failing.get(profile_id)
+        try:
+            if why == "withdrawn" and failing is not None:
+                log.error(
+                    "content withdrawn",
+                    **{keys.PROFILE: profile_id, keys.REASON: failing.message},
+                )
+                await publisher.withdraw(profile_id, work.trust, failing.message)
+                return
+            held = "" if stored is None or stored.held == stored.revision else stored.held
+            if held == compiled.revision and why in ("trust", "age"):
+                await publisher.renew(profile_id, work.trust, why)
+                return
+        except ContentError as error:
+            # Nothing that is worth signing is left: the newest content goes out, whoever fails with it.
+            self._complain("content", error)
+            why = "acquitted"
+        await publisher.publish(profile_id, compiled, work.trust, why)
+        if why == "content":
+            self._conclusions.published(profile_id, work.resources)
+
     def _concluded(self, resources: Mapping[str, RawResource], work: _Pass) -> Outcome:
-        verdicts = dict(work.effective.verdicts)
-        if not work.refused:
-            self._good = {uid: raw.generation for uid, raw in resources.items()}
-        for uid, raw in resources.items():
-            hit = [p for p in sorted(work.refused) if _comes_under(raw, work.reach[p])]
-            if hit and self._good.get(uid) != raw.generation and uid in verdicts:
-                message = (
-                    f"not published for {hit[0]}: {work.refused[hit[0]]}; "
-                    "the bundle before it stays in force"
-                )
-                verdicts[uid] = replace(
-                    verdicts[uid],
-                    reason="SmokeFailed",
-                    message=message,
-                    in_force=self._good.get(uid),
-                )
+        held: dict[str, str] = {}
+        quiet: set[str] = set()
+        for profile in work.reach:
+            stored, built = (
+                self._estate.bundles.get(profile),
+                self._builder.known(profile, work.serial),
+            )
+            if stored is None or built is None:
+                continue
+            if stored.held and stored.held == built.revision:
+                held[profile] = f"{stored.held_because}; the content before it is in force again"
+            elif (failing := work.failing.get(profile)) is not None and failing.step == "tell":
+                held[profile] = f"{failing.message}; no content before it is known to have worked"
+            elif stored.revision == built.revision:
+                quiet.add(profile)
+        self._conclusions.unchanged(quiet, resources)
+        self._conclusions.forget(set(work.reach))
+        verdicts = self._conclusions.verdicts(
+            resources, work.effective.verdicts, work.reach, refused=work.refused, held=held
+        )
         return Outcome(
             resources=resources,
             verdicts=verdicts,
@@ -341,8 +386,3 @@ class Reconciler:
         metrics.INVALID.set(sum(not verdict.sound for verdict in verdicts.values()))
         metrics.PODS.set(len(self._estate.pods))
         metrics.PROFILES.set(len(profiles))
-
-
-def _comes_under(raw: RawResource, reach: Reach) -> bool:
-    names = reach.databases if raw.kind == CLASSIFICATION else reach.policies
-    return raw.full_name in names

@@ -1,4 +1,7 @@
-"""Smoke decisions: no content is published for which OPA does not answer both questions about every database."""
+"""Smoke decisions: no content is published for which OPA does not answer both questions about every database.
+
+Nor what the oldest supported OPA could not load: it would be fetched, refused and fetched again for ever.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from sluice_policy.library import library
 
 PASSED_MAX: Final = 4096
 """Revisions that are remembered as tried."""
+OLDEST: Final = "v1.21.3"
+"""The oldest OPA that sidecars may run: what it cannot load is not published, whatever OPA tries it here."""
 NAMED_MAX: Final = 3
 ROLES_MAX: Final = 8
 NOBODY: Final = "sluice_smoke"
@@ -77,9 +82,17 @@ def smoke_modules() -> dict[str, bytes]:
 class Smoke:
     """Tries content in a local OPA, each revision once."""
 
-    def __init__(self, opa: LocalOpa) -> None:
-        """Make one on an OPA that was started with ``smoke_modules``."""
+    def __init__(self, opa: LocalOpa, *, oldest: str = OLDEST) -> None:
+        """Make one.
+
+        Args:
+            opa: Was started with ``smoke_modules``.
+            oldest: Capabilities of the oldest OPA that sidecars may run: a version, or a file.
+        """
         self._opa = opa
+        self._oldest = oldest
+        self._lacking: str | None = None
+        """What the oldest OPA has against the library; empty: nothing."""
         self._modules = library()
         self._lock = asyncio.Lock()
         self._passed: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -113,6 +126,10 @@ class Smoke:
     ) -> str | None:
         if compiled.modules != self._modules:
             return "the content has another Rego library than this OPA was started with"
+        if self._lacking is None:
+            self._lacking = await self._opa.lacks(self._oldest) or ""
+        if self._lacking:
+            return f"the oldest OPA that sidecars may run ({self._oldest}) cannot load it: {self._lacking}"
         # What a bundle's roots name, OPA lets nobody else write: these are not among them.
         manifest = {
             "revision": compiled.revision,

@@ -95,6 +95,43 @@ class StoredBundle:
     trust: str
     """Digest of whom it says to trust."""
     resource_version: str
+    before: str = ""
+    """Revision of the content that worked before, which is kept beside it; empty: none is."""
+    held: str = ""
+    """Revision of newer content that was withdrawn because sidecars could not activate it."""
+    held_because: str = ""
+    acquitted: str = ""
+    """Revision that stays although sidecars fail with it: they fail with what worked before too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedActivation:
+    """Sidecars of one profile whose OPA cannot activate a bundle."""
+
+    profile_id: str
+    sequence: int
+    count: int
+    namespace: str
+    pod: str
+    """One of them."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogFinding:
+    """What sidecars of one profile say of one database's catalog."""
+
+    profile_id: str
+    database: str
+    reachable: int
+    unreachable: int
+    message: str
+    """Why it is not reachable."""
+    sequence: int = 0
+    """Of the policy under which columns were counted."""
+    classified: int | None = None
+    unreviewed: int = 0
+    drift: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +144,8 @@ class SidecarProblem:
     database: str
     """Full name; empty: of the sidecar as a whole."""
     message: str
+    policies: tuple[str, ...] = ()
+    """Full names of those that hold there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,9 +173,11 @@ class Report:
     """Profile id → sequence → sidecars that have it in force."""
     problems: tuple[SidecarProblem, ...] = ()
     denials: tuple[Denial, ...] = ()
+    failed: tuple[FailedActivation, ...] = ()
+    catalogs: tuple[CatalogFinding, ...] = ()
 
 
-Reason = Literal["Compiled", "Invalid", "Conflict", "NotOwner", "SmokeFailed"]
+Reason = Literal["Compiled", "Invalid", "Conflict", "NotOwner", "SmokeFailed", "ActivationFailed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

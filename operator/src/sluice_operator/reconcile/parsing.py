@@ -11,7 +11,9 @@ from typing import Any, cast
 
 from sluice_operator.admission import names
 from sluice_operator.reconcile.model import (
+    CatalogFinding,
     Denial,
+    FailedActivation,
     GovernedPod,
     LastValid,
     RawResource,
@@ -26,6 +28,10 @@ SINCE = "sluice.dev/revision-since"
 REVISION = "sluice.dev/revision"
 ISSUED_AT = "sluice.dev/issued-at"
 TRUST = "sluice.dev/trust"
+BEFORE = "sluice.dev/before-revision"
+HELD = "sluice.dev/held-revision"
+HELD_BECAUSE = "sluice.dev/held-because"
+ACQUITTED = "sluice.dev/acquitted-revision"
 
 LAST_VALID_KEY = "resource.json.gz"
 LAST_VALID_BYTES_MAX = 8 * 2**20
@@ -140,6 +146,10 @@ def stored_bundle(item: Mapping[str, Any]) -> StoredBundle | None:
             issued_at=seconds_of(notes[ISSUED_AT]),
             trust=notes.get(TRUST, ""),
             resource_version=metadata["resourceVersion"],
+            before=notes.get(BEFORE, ""),
+            held=notes.get(HELD, ""),
+            held_because=notes.get(HELD_BECAUSE, ""),
+            acquitted=notes.get(ACQUITTED, ""),
         )
     except (KeyError, ValueError):
         return None
@@ -162,6 +172,7 @@ def report(item: Mapping[str, Any]) -> Report | None:
                 pod=str(one["pod"]),
                 database=str(one["database"]),
                 message=str(one["message"]),
+                policies=tuple(str(name) for name in one.get("policies") or ()),
             )
             for one in fields.get("problems") or ()
         )
@@ -172,9 +183,37 @@ def report(item: Mapping[str, Any]) -> Report | None:
             counts=counts,
             problems=problems,
             denials=denials,
+            failed=tuple(_failed(one) for one in fields.get("failed") or ()),
+            catalogs=tuple(_catalog(one) for one in fields.get("databases") or ()),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _failed(fields: Mapping[str, Any]) -> FailedActivation:
+    return FailedActivation(
+        profile_id=str(fields["profile"]),
+        sequence=int(fields["sequence"]),
+        count=int(fields["count"]),
+        namespace=str(fields["namespace"]),
+        pod=str(fields["pod"]),
+        message=str(fields["message"]),
+    )
+
+
+def _catalog(fields: Mapping[str, Any]) -> CatalogFinding:
+    columns: Mapping[str, Any] = fields.get("columns") or {}
+    return CatalogFinding(
+        profile_id=str(fields["profile"]),
+        database=str(fields["database"]),
+        reachable=int(fields["reachable"]),
+        unreachable=int(fields["unreachable"]),
+        message=str(fields["message"]),
+        sequence=int(fields["sequence"]),
+        classified=int(columns["classified"]) if columns else None,
+        unreviewed=int(columns.get("unreviewed", 0)),
+        drift=tuple(str(text) for text in fields.get("drift") or ()),
+    )
 
 
 def _denial(fields: Mapping[str, Any]) -> Denial:

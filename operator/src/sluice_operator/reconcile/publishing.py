@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sluice_operator.reconcile.model import StoredBundle
 
-Cause = Literal["new", "content", "trust", "age"]
+Cause = Literal["new", "content", "trust", "age", "withdrawn", "acquitted"]
 
 
 def bundle_name(profile_id: str) -> str:
@@ -38,7 +38,7 @@ def cause(
     """
     if present is None:
         return "new"
-    if present.revision != revision:
+    if revision not in (present.revision, present.held):
         return "content"
     if present.trust != trust:
         return "trust"

@@ -14,8 +14,10 @@ import structlog
 
 from sluice_proxy import log_keys as keys
 from sluice_proxy.databases import Database, Databases
+from sluice_proxy.decide import Decider, UnixOpaClient
 from sluice_proxy.health import HealthServer
 from sluice_proxy.metrics import Metrics
+from sluice_proxy.opa_files import socket_path
 from sluice_proxy.run import ListenError, Sidecar
 from sluice_proxy.settings import Listener, SidecarSettings
 from sluice_proxy.sidecar.audit import AuditFollower
@@ -33,6 +35,7 @@ from sluice_proxy.sidecar.identity import (
 from sluice_proxy.sidecar.preparation import BUNDLE_PORT
 from sluice_proxy.sidecar.remote import Remote, RemoteError, RemoteSource
 from sluice_proxy.sidecar.status import StatusReporter
+from sluice_proxy.sidecar.survey import Survey
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +96,10 @@ class PodSidecar:
         sidecar = self._make(identity)
         self.sidecar = sidecar
         sidecar.bundles.on_offered(self._remote.follow_trust)
-        self._reporter = StatusReporter(self._remote, identity.profile, sidecar, self._denials)
+        survey = Survey(self._databases)
+        self._reporter = StatusReporter(
+            self._remote, identity.profile, sidecar, self._denials, survey
+        )
         self._audit = AuditFollower(
             self._layout.spool,
             lambda: sidecar.incarnation,
@@ -105,7 +111,14 @@ class PodSidecar:
         self._begin("status", self._reporter.run())
         self._begin("audit", self._audit.run())
         await sidecar.start()
+        self._begin("survey", self._look(survey, sidecar, identity))
         log.info("ready", **{keys.PROFILE: identity.profile})
+
+    async def _look(self, survey: Survey, sidecar: Sidecar, identity: Identity) -> None:
+        """Hold the catalogs against the policy, on a way to OPA that no session waits for."""
+        async with UnixOpaClient(socket_path(self._layout.run)) as opa:
+            asked = Decider(opa, sidecar.bundles, identity.workload(), sidecar.metrics)
+            await survey.run(sidecar, asked)
 
     def _begin(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work, name=name))

@@ -14,6 +14,7 @@ from sluice_proxy import log_keys as keys
 from sluice_proxy.bundles.model import Bundle
 from sluice_proxy.sidecar.denials import Denials
 from sluice_proxy.sidecar.remote import Remote, RemoteError
+from sluice_proxy.sidecar.survey import ageless
 
 log = structlog.get_logger(__name__)
 
@@ -24,8 +25,12 @@ LOOK_S: Final = 0.5
 PAUSE_MAX_S: Final = 10.0
 """Between attempts while the operator is away."""
 LASTING_S: Final = 5.0
+FAILED_LASTING_S: Final = 1.0
+"""What OPA says of a bundle may be about the one before, for a moment."""
 FLUSH_AFTER_S: Final = 0.3
 PROBLEMS_MAX: Final = 32
+UNKNOWN_FIELD: Final = 422
+FAILED_CHARS_MAX: Final = 512
 
 
 class Reported(Protocol):
@@ -48,8 +53,46 @@ class Reported(Protocol):
         """Return what is wrong with databases, by name."""
         ...
 
+    @property
+    def bundles(self) -> Activating:
+        """Where bundles come in."""
+        ...
 
-def status_document(profile: str, reported: Reported) -> dict[str, Any]:
+
+class Activating(Protocol):
+    """What came and what OPA made of it; ``BundleClient`` is one."""
+
+    @property
+    def offered(self) -> Bundle | None:
+        """What OPA may fetch."""
+        ...
+
+    @property
+    def in_force(self) -> Bundle | None:
+        """What OPA has activated."""
+        ...
+
+    @property
+    def activation_error(self) -> str | None:
+        """What OPA has against what it may fetch."""
+        ...
+
+
+class Surveyed(Protocol):
+    """What catalogs say of the policy; ``Survey`` is one."""
+
+    def documents(self) -> list[dict[str, Any]]:
+        """Return ``databases`` of ``status.schema.json``."""
+        ...
+
+    def problems(self) -> list[dict[str, Any]]:
+        """Return more ``problems``."""
+        ...
+
+
+def status_document(
+    profile: str, reported: Reported, survey: Surveyed | None = None
+) -> dict[str, Any]:
     """Return the report without denials (``status.schema.json``)."""
     bundle, missing = reported.in_force, reported.not_ready()
     databases = reported.database_problems()
@@ -58,14 +101,18 @@ def status_document(profile: str, reported: Reported) -> dict[str, Any]:
         for part, reason in {**reported.degraded(), **missing}.items()
         if not part.startswith("catalog ")
     }
+    found = [] if survey is None else survey.problems()
+    told = {problem["database"] for problem in found}
     problems = [
         {"database": name[:320], "message": message[:1024]}
         for name, message in [
             *(("", f"{part}: {reason}") for part, reason in sorted(own.items())),
-            *sorted(databases.items()),
+            *((name, ageless(text)) for name, text in sorted(databases.items())),
         ]
+        if name[:320] not in told
     ]
-    return {
+    problems += found
+    document: dict[str, Any] = {
         "contract": 1,
         "profile": profile,
         "sequence": None if bundle is None else bundle.sequence,
@@ -74,13 +121,50 @@ def status_document(profile: str, reported: Reported) -> dict[str, Any]:
         "problems": problems[:PROBLEMS_MAX],
         "denials": [],
     }
+    # Left out where there is nothing to say: an operator that is older does not know them.
+    if survey is not None and (catalogs := survey.documents()):
+        document["databases"] = catalogs
+    if (failed := _failed(reported.bundles)) is not None:
+        document["failed"] = failed
+    return document
+
+
+def plain(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report with the fields that every operator of this contract knows."""
+    problems = [
+        {name: value for name, value in one.items() if name != "policies"}
+        for one in document["problems"]
+    ]
+    rest = {name: value for name, value in document.items() if name not in ("databases", "failed")}
+    return rest | {"problems": problems}
+
+
+def _failed(bundles: Activating) -> dict[str, Any] | None:
+    """Return what OPA could not activate, and why; None when it has what it was offered, or has not said."""
+    offered, error = bundles.offered, bundles.activation_error
+    if offered is None or offered is bundles.in_force or error is None:
+        return None
+    return {
+        "sequence": offered.sequence,
+        "revision": offered.revision,
+        "message": error[:FAILED_CHARS_MAX],
+    }
 
 
 class StatusReporter:
     """Reports at the start, when something changed (at most once a second), and each 30 s."""
 
-    def __init__(self, remote: Remote, profile: str, reported: Reported, denials: Denials) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        profile: str,
+        reported: Reported,
+        denials: Denials,
+        survey: Surveyed | None = None,
+    ) -> None:
         self._remote = remote
+        self._survey = survey
+        self._plain = False
         self._profile = profile
         self._reported = reported
         self._denials = denials
@@ -120,24 +204,39 @@ class StatusReporter:
 
     def _document(self) -> dict[str, Any]:
         """Return the report, with the problems that have lasted: what a start passes through is none."""
-        document, now = status_document(self._profile, self._reported), time.monotonic()
-        keys_now = {_key(problem) for problem in document["problems"]}
-        self._since = {key: self._since.get(key, now) for key in keys_now}
-        lasting = [
-            problem
-            for problem in document["problems"]
-            if now - self._since[_key(problem)] >= LASTING_S
-        ]
-        return document | {"problems": lasting}
+        document = status_document(self._profile, self._reported, self._survey)
+        now = time.monotonic()
+        problems: list[dict[str, Any]] = document["problems"]
+        catalogs: list[dict[str, Any]] = document.get("databases") or []
+        failed: dict[str, Any] | None = document.get("failed")
+        present = {_key(problem) for problem in problems}
+        present |= {_away(one) for one in catalogs if not one["reachable"]}
+        failure = "" if failed is None else f"failed {failed['sequence']}"
+        self._since = {key: self._since.get(key, now) for key in (*present, failure)}
+
+        def lasts(key: str, seconds: float) -> bool:
+            return now - self._since[key] >= seconds
+
+        document["problems"] = [one for one in problems if lasts(_key(one), LASTING_S)]
+        if catalogs:
+            document["databases"] = [
+                one for one in catalogs if one["reachable"] or lasts(_away(one), LASTING_S)
+            ]
+        if failed is not None and not lasts(failure, FAILED_LASTING_S):
+            del document["failed"]
+        return document
 
     async def _send(self, document: Mapping[str, Any]) -> bool:
         taken = self._denials.take()
         self._sent_at = time.monotonic()
         entries = [denial.document(count) for denial, count in taken]
         try:
-            await self._remote.status({**document, "denials": entries})
+            said = plain(document) if self._plain else document
+            await self._remote.status({**said, "denials": entries})
         except RemoteError as error:
             self._denials.give_back(taken)
+            # An operator of the version before refuses what it does not know.
+            self._plain = self._plain or error.status == UNKNOWN_FIELD
             if str(error) != self._problem:
                 log.warning("status not reported", **{keys.REASON: str(error)})
             self._problem = str(error)
@@ -151,17 +250,25 @@ def _key(problem: Mapping[str, str]) -> str:
     return problem["database"] or problem["message"].partition(":")[0]
 
 
+def _away(catalog: Mapping[str, Any]) -> str:
+    return f"catalog {catalog['name']}"
+
+
 def _differs(document: Mapping[str, Any], said: Mapping[str, Any] | None) -> bool:
     """Whether there is news; ages inside of messages are none."""
     if said is None:
         return True
 
     def parts(one: Mapping[str, Any]) -> list[Any]:
+        failed: Mapping[str, Any] = one.get("failed") or {}
         return [
             one["sequence"],
             one["revision"],
             one["ready"],
             [problem["database"] for problem in one["problems"]],
+            [problem for problem in one["problems"] if "policies" in problem],
+            one.get("databases"),
+            failed.get("sequence"),
         ]
 
     return parts(document) != parts(said)
