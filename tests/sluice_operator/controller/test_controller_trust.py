@@ -118,7 +118,7 @@ async def _rotates(cluster, start, webhooks: str) -> None:
     assert all(one["clientConfig"]["service"] for one in configuration["webhooks"])
 
 
-async def _issue(cluster, authority: Authority, life_s: int = 24) -> bytes:
+async def _issue(cluster, authority: Authority, life_s: int = 24, secrets: str = "issued") -> bytes:
     """Write what cert-manager writes for both Certificates of the chart; return the bundle service's."""
     # Issued so that it begins a second ago: authorities of ours backdate, cert-manager's do not.
     begins = utc(time.time()) + BACKDATE - timedelta(seconds=1)
@@ -128,7 +128,7 @@ async def _issue(cluster, authority: Authority, life_s: int = 24) -> bytes:
         hosts = [base, f"{base}.svc", f"{base}.svc.cluster.local"]
         life = timedelta(seconds=life_s) - BACKDATE
         certificate, key = authority.issue(hosts, begins, life)
-        name = f"sluice-{service}-issued"
+        name = f"sluice-{service}-{secrets}"
         data = {"tls.crt": certificate, "tls.key": key, "ca.crt": authority.pem}
         body = {
             "apiVersion": "v1",
@@ -175,3 +175,30 @@ async def test_issued_certificate_of_another_authority_serves_after_it_is_truste
     assert (await cluster.secret("sluice-admission-tls"))["ca.crt"] == second.pem
     path = path_of("v1", "secrets", cluster.namespace, "sluice-ca")
     assert await cluster.kube.find(path) is None
+
+
+async def test_own_authority_takes_over_from_another_one_with_overlap(cluster, start):
+    """As after cert-manager, or when the Secret of our authority was lost."""
+    other = Authority.create(utc(time.time()), timedelta(hours=1))
+    before = await _issue(cluster, other, 60, "tls")
+    start(SLUICE_CERTIFICATE_SECONDS="20", SLUICE_CA_SECONDS="3600")
+    await cluster.apply(cluster.classification(), cluster.policy())
+    profile = await cluster.pod("web-1")
+    bundle = await cluster.bundle_with(profile, lambda b: b.policies() == ["app"])
+    trusted = bundle.manifest["metadata"]["trust"]["ca_pem"]
+    assert trusted.count("BEGIN") == 2
+    assert other.pem.decode() in trusted
+    assert (await cluster.secret("sluice-bundles-tls"))["tls.crt"] == before
+
+    async def ours() -> bool | None:
+        for service in ("admission", "bundles"):
+            leaf = (await cluster.secret(f"sluice-{service}-tls"))["tls.crt"]
+            if other.signed(x509.load_pem_x509_certificate(leaf)):
+                return None
+        return True
+
+    await cluster.until(ours, 40, "our own certificate to be served")
+    last = await cluster.bundle_with(
+        profile, lambda b: other.pem.decode() not in b.manifest["metadata"]["trust"]["ca_pem"]
+    )
+    assert last.manifest["metadata"]["trust"]["ca_pem"] in trusted

@@ -97,12 +97,10 @@ class TrustKeeper:
         now = utc(time.time())
         signing = await self._signing_keys(now)
         if self._settings.own_certificates:
-            authorities = await self._authorities(now)
-            for service in SERVING:
-                await self._serving(service, authorities, now)
-            ca_pem = authorities.bundle_pem
+            ca_pem = await self._own(now)
         else:
-            ca_pem = await self._external(now)
+            found = [await self._issued(service, now) for service in SERVING]
+            ca_pem = pem_of(one for each in found for one in each.authorities)
         self.trust = Trust(keys=signing, ca_pem=ca_pem)
         return self.trust
 
@@ -166,7 +164,8 @@ class TrustKeeper:
                 present = Authorities.load(kept.data)
             except (ValueError, KeyError) as error:
                 raise TrustError(_unusable(CA_SECRET, error)) from error
-        published = present is not None and present.bundle_pem == self._published
+        told = self._published or ""
+        published = present is not None and all(one.pem.decode() in told for one in present.trusted)
         wanted = rotated(present, now, self._lives, published=published)
         if wanted != present:
             version = kept.version if kept is not None else None
@@ -181,9 +180,29 @@ class TrustKeeper:
         metrics.CERTIFICATE_EXPIRES.labels(CA_SECRET).set(wanted.current.expires_at.timestamp())
         return wanted
 
-    async def _serving(self, service: str, authorities: Authorities, now: datetime) -> None:
+    async def _own(self, now: datetime) -> str:
+        """Serve certificates of our own authority; return all authorities to trust."""
+        authorities = await self._authorities(now)
+        trusted = [one.certificate for one in authorities.trusted]
+        for service in SERVING:
+            kept = await self._keeper.secret(f"sluice-{service}-tls")
+            present, _ = self._usable(service, kept, now)
+            if present is None or any(one.signed(present.leaf) for one in authorities.trusted):
+                await self._serving(service, kept, authorities, now)
+                continue
+            # Of an authority that is not ours: cert-manager's before, or the one of a Secret that was lost.
+            certificate, key = authorities.current.issue(
+                self._hosts(service), now, self._lives.leaf
+            )
+            ca = authorities.bundle_pem.encode()
+            upcoming = Issued.load({"tls.crt": certificate, "tls.key": key, "ca.crt": ca})
+            trusted += (await self._take_over(service, upcoming, present, kept, now)).authorities
+        return pem_of(trusted)
+
+    async def _serving(
+        self, service: str, kept: Kept | None, authorities: Authorities, now: datetime
+    ) -> None:
         name = f"sluice-{service}-tls"
-        kept = await self._keeper.secret(name)
         data: Mapping[str, bytes] = kept.data if kept is not None else {}
         hosts = self._hosts(service)
         why = leaf_problem(data.get("tls.crt"), authorities, hosts, now)
@@ -203,13 +222,8 @@ class TrustKeeper:
         base = f"sluice-{service}.{self._namespace}"
         return [f"{base}.svc", base, f"{base}.svc.{self._settings.common.cluster_domain}"]
 
-    async def _external(self, now: datetime) -> str:
-        """Serve what cert-manager issues, once its authority is trusted; return all authorities to trust."""
-        published = self.trust is not None and self.trust.ca_pem == self._published
-        found = [await self._issued(service, now, published=published) for service in SERVING]
-        return pem_of(one for each in found for one in each.authorities)
-
-    async def _issued(self, service: str, now: datetime, *, published: bool) -> Issued:
+    async def _issued(self, service: str, now: datetime) -> Issued:
+        """Serve what cert-manager issues, once its authority is trusted."""
         name, source = f"sluice-{service}-tls", f"sluice-{service}-issued"
         kept = await self._keeper.secret(name)
         present, _ = self._usable(service, kept, now)
@@ -218,20 +232,32 @@ class TrustKeeper:
             log.error("issued certificate not taken", **{keys.NAME: source, keys.REASON: why})
         self._refused[source] = why
         if issued is not None:
-            wanted = served(issued, present, now, published=published)
-        elif present is not None:
-            wanted = present
-        else:
-            raise TrustError(
-                f"waiting for Secret {source}, which cert-manager makes of the Certificate sluice-{service}: {why}"
-            )
+            return await self._take_over(service, issued, present, kept, now)
+        if present is not None:
+            return present
+        raise TrustError(
+            f"waiting for Secret {source}, which cert-manager makes of the Certificate sluice-{service}: {why}"
+        )
+
+    async def _take_over(
+        self,
+        service: str,
+        upcoming: Issued,
+        present: Issued | None,
+        kept: Kept | None,
+        now: datetime,
+    ) -> Issued:
+        """Serve one certificate after another, or begin to trust its authority; return what is served now."""
+        published = self.trust is not None and self.trust.ca_pem == self._published
+        wanted = served(upcoming, present, now, published=published)
+        name = f"sluice-{service}-tls"
         metrics.CERTIFICATE_EXPIRES.labels(name).set(wanted.expires_at.timestamp())
         data = wanted.dump()
         if kept is None or data != kept.data:
             version = kept.version if kept is not None else None
             await self._keeper.put_secret(name, data, version, "kubernetes.io/tls")
             log.info(
-                "issued certificate served",
+                "certificate or its trust taken over",
                 **{
                     keys.NAME: name,
                     keys.SERIAL: f"{wanted.leaf.serial_number:x}",
