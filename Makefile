@@ -47,8 +47,8 @@ corpus: setup ## Run the corpora against Sluice (CORPUS=DIR: cases and clients f
 corpus-ratchet: setup ## Run the corpora and lower the committed ratchet to the counts seen
 	@$(BIN)/python tests/corpus/run.py --ratchet tests/corpus/ratchet.json --update-ratchet
 
-fuzz: setup ## Ask two worlds that differ in hidden values the same random statements (STATEMENTS=20000 not denied; SEED=; MAJOR=)
-	@$(BIN)/python -m sluice_dev.worlds --statements $(or $(STATEMENTS),20000) $(if $(SEED),--seed $(SEED)) $(if $(MAJOR),--major $(MAJOR)) $(if $(CORPUS),--corpus "$(CORPUS)") --log "$(CACHE)/fuzz.log"
+fuzz: setup ## Ask two worlds that differ in hidden values the same random statements (STATEMENTS=20000 not denied; SEED=; MAJOR=; RECORD=file)
+	@$(BIN)/python -m sluice_dev.worlds --statements $(or $(STATEMENTS),20000) $(if $(SEED),--seed $(SEED)) $(if $(MAJOR),--major $(MAJOR)) $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(RECORD),--record "$(RECORD)") --log "$(CACHE)/fuzz.log"
 
 bench: ## Measure the path of a statement and write a dated record under bench/record/ (BENCH=path|operator)
 	@tools/setup.sh bench

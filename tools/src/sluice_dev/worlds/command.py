@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
+import os
 import random
 import signal
 import tempfile
@@ -16,7 +17,7 @@ from types import FrameType
 
 from sluice_dev.cache import ROOT
 from sluice_dev.postgres import find
-from sluice_dev.worlds import sqlsmith
+from sluice_dev.worlds import records, sqlsmith
 from sluice_dev.worlds.fuzz import Fuzzer, read_schema
 from sluice_dev.worlds.identity import Comparison, Pair, policies
 from sluice_dev.worlds.mutations import Mutations
@@ -24,6 +25,7 @@ from sluice_dev.worlds.statement import Statement
 from sluice_dev.worlds.statements import Statements
 from sluice_dev.worlds.twins import Fixture, World
 
+PROGRESS_EVERY = 2_000
 CORPUS = ROOT.parent / "shared" / "corpus"
 """Where the corpora are found when nobody says otherwise."""
 
@@ -62,6 +64,14 @@ def raw_fixture(folder: Path, shared: Path = CORPUS) -> Fixture:
 
 def main(arguments: list[str]) -> int:
     """Fuzz and print; 1 when a difference was found."""
+    given = _parsed(arguments)
+    seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
+    print(f"fuzz: seed {seed}", flush=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    return _identity(given, seed) if given.identity else _fuzz(given, seed)
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--statements", type=int, default=20_000, help="that are not denied")
     parser.add_argument("--seconds", type=float, help="stop after so many")
@@ -76,18 +86,17 @@ def main(arguments: list[str]) -> int:
         type=Path,
         help="differences, and what was left open, are appended here; beside it .denied and .states",
     )
+    parser.add_argument("--record", type=Path, help="the summary is written here as JSON")
     parser.add_argument(
         "--identity",
         action="store_true",
         help="under masks that return the raw value, compare with the answer without Sluice instead",
     )
-    given = parser.parse_args(arguments)
-    seed = given.seed if given.seed is not None else random.randrange(1 << 32)  # noqa: S311
-    print(f"fuzz: seed {seed}", flush=True)
-    chosen = find(contrib=True, major=given.major)
-    signal.signal(signal.SIGTERM, _interrupt)
-    if given.identity:
-        return _identity(given, seed)
+    return parser.parse_args(arguments)
+
+
+def _fuzz(given: argparse.Namespace, seed: int) -> int:
+    chosen, load = find(contrib=True, major=given.major), os.getloadavg()[0]
     with contextlib.ExitStack() as stack:
         fuzzer = Fuzzer(
             corpus_fixture(given.corpus),
@@ -96,26 +105,40 @@ def main(arguments: list[str]) -> int:
             direct=given.direct,
             log=given.log,
         )
-        drawn = drawn_from(fuzzer.worlds[0], given.corpus, seed)
-        wanted = itertools.takewhile(
-            lambda _one: sum(fuzzer.result.origins.values()) < given.statements, drawn
-        )
         result = fuzzer.result
+        wanted = itertools.takewhile(
+            lambda _one: sum(result.origins.values()) < given.statements,
+            _counted(drawn_from(fuzzer.worlds[0], given.corpus, seed), fuzzer),
+        )
         # Ended early, by Ctrl-C or a signal, it still says what it saw.
         with contextlib.suppress(KeyboardInterrupt):
             fuzzer.run(wanted, seconds=given.seconds)
-        if given.log:
-            states = (f"{count} {what}" for what, count in result.sqlstates.most_common(400))
-            given.log.with_suffix(".states").write_text("\n".join(states) + "\n")
-            given.log.with_suffix(".denied").write_text("\n".join(result.denials.told()) + "\n")
-        for line in result.lines():
-            print(f"fuzz: {line}")
-        for one in result.leaks:
-            print(f"--- {one.what} ({one.statement.origin})")
-            for sql in one.statement.sql:
-                print(sql)
-            print(f"    {one.told}")
+        if given.record:
+            server = str(fuzzer.worlds[0].admin.info.parameter_status("server_version"))
+            made = records.document(result, seed=seed, server=server, load_before=load)
+            records.write(given.record, made)
+    if given.log:
+        states = (f"{count} {what}" for what, count in result.sqlstates.most_common(400))
+        given.log.with_suffix(".states").write_text("\n".join(states) + "\n")
+        given.log.with_suffix(".denied").write_text("\n".join(result.denials.told()) + "\n")
+    for line in result.lines():
+        print(f"fuzz: {line}")
+    for one in result.leaks:
+        print(f"--- {one.what} ({one.statement.origin})")
+        for sql in one.statement.sql:
+            print(sql)
+        print(f"    {one.told}")
     return 1 if result.leaks else 0
+
+
+def _counted(drawn: Iterator[Statement], fuzzer: Fuzzer) -> Iterator[Statement]:
+    """Yield all of them, and now and then say how far it is."""
+    for number, statement in enumerate(drawn):
+        if number and number % PROGRESS_EVERY == 0:
+            done = sum(fuzzer.result.origins.values())
+            leaks = len(fuzzer.result.leaks)
+            print(f"fuzz: {number} sent, {done} not denied, {leaks} differences", flush=True)
+        yield statement
 
 
 def _identity(given: argparse.Namespace, seed: int) -> int:

@@ -252,6 +252,6 @@ def read_schema(world: World) -> schema.Schema:
         functions=sorted(
             name for name, kind in allowed.functions.items() if kind in {"values", "volatile"}
         ),
-        catalog=sorted(allowed.relations),
+        catalog={name: allowed.relation_allowed(name) for name in allowed.relations},
         unread=fixture.unread,
     )

@@ -129,7 +129,7 @@ def read(
     role: str,
     classification: str,
     functions: list[str],
-    catalog: list[str],
+    catalog: Mapping[str, bool],
     unread: tuple[str, ...] = (),
 ) -> Schema:
     """Look at the database.
@@ -139,7 +139,7 @@ def read(
         role: The restricted identity.
         classification: The DataClassification's YAML text.
         functions: Names of pg_catalog's functions to draw from.
-        catalog: Qualified names of catalog relations to draw from.
+        catalog: Qualified names of catalog relations to draw from, and whether they may be read.
         unread: Qualified names of relations to leave alone.
     """
     hidden, tables = secrets(classification)
@@ -156,7 +156,10 @@ def read(
     return Schema(
         relations=_relations(rows, hidden, tables),
         catalog=_relations(
-            admin.execute(_CATALOG, {"names": catalog}).fetchall(), frozenset(), frozenset()
+            admin.execute(_CATALOG, {"names": sorted(catalog)}).fetchall(),
+            frozenset(),
+            frozenset(name for name, readable in catalog.items() if readable),
+            weight=8,
         ),
         functions=tuple(kinds),
         major=admin.info.server_version // 10000,
@@ -164,7 +167,7 @@ def read(
 
 
 def _relations(
-    rows: list[Any], hidden: frozenset[tuple[str, str]], tables: frozenset[str]
+    rows: list[Any], hidden: frozenset[tuple[str, str]], tables: frozenset[str], weight: int = 3
 ) -> tuple[Relation, ...]:
     found: dict[tuple[str, str], list[Any]] = {}
     for row in rows:
@@ -176,6 +179,6 @@ def _relations(
             Column(row[3], row[4], KINDS.get(row[4], "other"), row[5], (table, row[3]) in hidden)
             for row in members
         )
-        weight = 3 if table in tables or members[0][2] in "vm" else 1
-        made.append(Relation(schema, name, members[0][2], columns, members[0][6], weight))
+        often = weight if table in tables or members[0][2] in "vm" else 1
+        made.append(Relation(schema, name, members[0][2], columns, members[0][6], often))
     return tuple(made)

@@ -27,7 +27,7 @@ class Sources:
         draw = rng.random()
         if depth <= 0 or draw < 0.6:
             if rng.random() < 0.06:
-                return self._relation(rng.choice(self.schema.catalog))
+                return self._relation(self.catalog())
             return self._relation(self.expressions.relation())
         if draw < 0.67 and self.queries.ctes:
             name, names, kinds = rng.choice(self.queries.ctes)
@@ -50,6 +50,11 @@ class Sources:
         both = one.joined(two)
         text = f"({left} {rng.choice(['CROSS JOIN', 'NATURAL JOIN'])} {right}){alias}"
         return text, Scope([], [(alias.strip(), ("id",))]) if alias else both
+
+    def catalog(self) -> Relation:
+        """Return a catalog relation, mostly one that may be read."""
+        catalog = self.schema.catalog
+        return self.rng.choices(catalog, [one.weight for one in catalog])[0]
 
     def _function(self, scope: Scope) -> tuple[str, Scope]:
         rng, alias = self.rng, self.queries.alias()
@@ -91,7 +96,7 @@ class Sources:
                 names = [f"c{n}" for n in range(1, rng.randint(1, len(names)) + 1)]
                 text += f"({', '.join(names)})"
                 names += [quoted(column.name) for column in columns[len(names) :]]
-        if rng.random() < 0.01:
+        if rng.random() < 0.004:
             text += " TABLESAMPLE BERNOULLI (100)"
         head = alias or quoted(relation.name)
         refs = [
@@ -155,10 +160,15 @@ class Sources:
     def equal(self, one: Scope, two: Scope) -> str:
         """Return that a column of each is the same; ``false`` where no kinds meet."""
         for kind in self.rng.sample(["int", "int", "text", "date", "uuid"], 5):
-            left = [ref.sql for ref in one.refs if ref.kind == kind]
-            right = [ref.sql for ref in two.refs if ref.kind == kind]
+            left = [ref for ref in one.refs if ref.kind == kind]
+            right = [ref for ref in two.refs if ref.kind == kind]
             if left and right:
-                return f"{self.rng.choice(left)} = {self.rng.choice(right)}"
+                chosen = self.rng.choice(left)
+                # Joins of two masked columns are refused, mostly.
+                open_ones = [ref for ref in right if not (chosen.secret and ref.secret)]
+                if open_ones and self.rng.random() < 0.8:
+                    right = open_ones
+                return f"{chosen.sql} = {self.rng.choice(right).sql}"
         return "false"
 
 

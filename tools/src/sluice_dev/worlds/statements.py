@@ -101,7 +101,7 @@ class Statements:
     def catalog(self) -> Statement:
         """Catalog relations: counters, statistics, definitions."""
         rng = self.rng
-        relation = rng.choice(self.schema.catalog)
+        relation = self.queries.sources.catalog()
         names = [quoted(column.name) for column in relation.columns]
         some = rng.sample(names, min(len(names), rng.choice([1, 2, 4])))
         where = rng.choice(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sluice_dev.worlds.expressions import Scope
+from sluice_dev.worlds.expressions import Ref, Scope
 from sluice_dev.worlds.queries import Queries
 from sluice_dev.worlds.schema import Column, Relation, quoted
 
@@ -28,8 +28,17 @@ class Writes:
     def over(self, relation: Relation, alias: str) -> tuple[str, Scope]:
         """Return a relation under an alias, and its columns."""
         names = tuple(quoted(column.name) for column in relation.columns)
-        kinds = tuple(column.kind for column in relation.columns)
-        return self.queries.sources.named(relation.sql, alias, names, kinds)
+        refs = [
+            Ref(f"{alias}.{name}", column.kind, column.secret)
+            for name, column in zip(names, relation.columns, strict=True)
+        ]
+        return f"{relation.sql} {alias}", Scope(refs, [(alias, names)])
+
+    def _deciding(self, scope: Scope) -> Scope:
+        """Return what conditions name: mostly no classified column, since writes decided by masks are refused."""
+        if self.rng.random() < 0.2:
+            return scope
+        return Scope([ref for ref in scope.refs if not ref.secret])
 
     def returning(self, scope: Scope, alias: str) -> str:
         """Return a RETURNING clause, or nothing; from 18 on also of the row before and after."""
@@ -115,7 +124,7 @@ class Writes:
         value = rng.choice([f"excluded.{name}", self.value(column.kind, scope)])
         where = ""
         if rng.random() < 0.4:
-            where = f" WHERE {self.express.expression('bool', scope, 1)}"
+            where = f" WHERE {self.express.expression('bool', self._deciding(scope), 1)}"
         return f" ON CONFLICT {target} DO UPDATE SET {name} = {value}{where}"
 
     def _set(self, column: Column, scope: Scope) -> str:
@@ -154,11 +163,13 @@ class Writes:
         if rng.random() < 0.3:
             text, there = self.over(self.express.relation(), self.queries.alias())
             source, both = f" FROM {text}", scope.joined(there)
-        where = f" WHERE {self.express.expression('bool', both, rng.choice([1, 2]))}"
+        where = (
+            f" WHERE {self.express.expression('bool', self._deciding(both), rng.choice([1, 2]))}"
+        )
         if source and rng.random() < 0.8:
             where += f" AND {self._met(scope, there)}"
         only = "ONLY " if rng.random() < 0.1 else ""
-        sets = self._sets(list(columns), both)
+        sets = self._sets(list(columns), self._deciding(both))
         returning = self.returning(both, alias)
         return f"UPDATE {only}{relation.sql} AS {alias} SET {sets}{source}{where}{returning}"
 
@@ -169,7 +180,7 @@ class Writes:
         if self.rng.random() < 0.3:
             text, there = self.queries.sources.source(Scope(), 1)
             using, both = f" USING {text}", scope.joined(there)
-        where = f" WHERE {self.express.expression('bool', both, 2)}"
+        where = f" WHERE {self.express.expression('bool', self._deciding(both), 2)}"
         returning = self.returning(scope, alias)
         return f"DELETE FROM {relation.sql} AS {alias}{using}{where}{returning}"
 
@@ -184,14 +195,14 @@ class Writes:
         both = scope.joined(there)
         on = self._met(scope, there)
         if rng.random() < 0.3:
-            on += f" AND {self.express.expression('bool', both, 1)}"
+            on += f" AND {self.express.expression('bool', self._deciding(both), 1)}"
         whens = [self._matched(relation, both) for _ in range(rng.choice([1, 1, 2]))]
         if rng.random() < 0.4:
             key = rng.choice(relation.columns)
             value = self.value(key.kind, there)
             whens.append(f"WHEN NOT MATCHED THEN INSERT ({quoted(key.name)}) VALUES ({value})")
         if self.major >= 17 and rng.random() < 0.3:
-            condition = self.express.expression("bool", scope, 1)
+            condition = self.express.expression("bool", self._deciding(scope), 1)
             whens.append(f"WHEN NOT MATCHED BY SOURCE AND {condition} THEN DELETE")
         returning = ""
         if self.major >= 17 and rng.random() < 0.5:
@@ -201,8 +212,11 @@ class Writes:
 
     def _matched(self, relation: Relation, both: Scope) -> str:
         column = self.rng.choice(relation.columns)
-        then = self.rng.choice(["DELETE", "DO NOTHING", f"UPDATE SET {self._set(column, both)}"])
-        return f"WHEN MATCHED AND {self.express.expression('bool', both, 1)} THEN {then}"
+        then = self.rng.choice(
+            ["DELETE", "DO NOTHING", f"UPDATE SET {self._set(column, self._deciding(both))}"]
+        )
+        condition = self.express.expression("bool", self._deciding(both), 1)
+        return f"WHEN MATCHED AND {condition} THEN {then}"
 
     def modifying(self) -> str:
         """A write in WITH, its RETURNING read above, or written elsewhere by the statement above."""
