@@ -18,6 +18,7 @@ from sluice_operator.bundles.refusals import Refusal
 from sluice_operator.bundles.reports import DENIALS_MAX, SILENT_MAX_S, Reports
 from sluice_operator.bundles.service import wait_s
 from sluice_operator.bundles.shelf import Offer, Shelf, bundle_name
+from sluice_operator.bundles.statuses import parse_status
 from sluice_operator.kube.bundle_store import ObjectMeta, StoredBundle
 from sluice_operator.kube.errors import UnavailableError
 
@@ -27,7 +28,24 @@ STATUS_SCHEMA = json.loads(
 PROFILE = "support/desk/0123456789ab"
 
 texts = st.text(max_size=6)
-problem = st.fixed_dictionaries({"database": texts, "message": texts})
+problem = st.fixed_dictionaries(
+    {"database": texts, "message": texts},
+    optional={"policies": st.lists(texts, max_size=2) | st.none()},
+)
+revisions = st.sampled_from(["a" * 64, "a" * 63])
+failed = st.fixed_dictionaries(
+    {"sequence": st.integers(0, 3), "revision": revisions, "message": texts}
+)
+columns = st.fixed_dictionaries({"classified": st.integers(-1, 3), "unreviewed": st.integers(0, 3)})
+catalog = st.fixed_dictionaries(
+    {"name": texts, "reachable": st.booleans()},
+    optional={
+        "message": texts,
+        "columns": columns | st.none(),
+        "drift": st.lists(texts, max_size=2),
+        "more": st.none(),
+    },
+)
 denial = st.fixed_dictionaries(
     {
         "database": texts,
@@ -47,7 +65,11 @@ statuses = st.fixed_dictionaries(
         "problems": st.lists(problem, max_size=2),
         "denials": st.lists(denial, max_size=2),
     },
-    optional={"more": st.none()},
+    optional={
+        "more": st.none(),
+        "failed": failed | st.none(),
+        "databases": st.lists(catalog, max_size=2),
+    },
 )
 
 

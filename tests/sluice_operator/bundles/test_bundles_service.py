@@ -172,10 +172,14 @@ async def test_status_reaches_the_controllers_report(service, eventually):
         "count": 4,
     }
     problem = {"database": "shop/shop", "message": "its catalog could not be read"}
+    newest = {"sequence": 4, "revision": "b" * 64, "message": "no such function"}
+    columns = {"classified": 1, "unreviewed": 2}
+    good = {"name": "shop/shop", "reachable": True, "columns": columns, "drift": []}
+    away = {"name": "shop/shop", "reachable": False, "message": "no route"}
     documents = [
-        status_of(service, sequence=3),
-        status_of(service, sequence=3, denials=[denial]),
-        status_of(service, sequence=2, problems=[problem]),
+        status_of(service, sequence=3, failed=newest, databases=[good]),
+        status_of(service, sequence=3, denials=[denial], failed=newest),
+        status_of(service, sequence=2, problems=[problem], databases=[away]),
     ]
     for token, document in zip(tokens, documents, strict=True):
         jsonschema.validate(document, schema("status"))
@@ -194,8 +198,19 @@ async def test_status_reaches_the_controllers_report(service, eventually):
     assert report["contract"] == 1
     assert report["profiles"] == {service.profile: {"3": 2, "2": 1}}
     assert report["problems"] == [
-        {"profile": service.profile, "namespace": service.tenant, "pod": "desk-2", **problem}
+        {
+            "profile": service.profile,
+            "namespace": service.tenant,
+            "pod": "desk-2",
+            "policies": [],
+            **problem,
+        }
     ]
+    (failed,) = report["failed"]
+    assert (failed["sequence"], failed["count"], failed["message"]) == (4, 2, "no such function")
+    (found,) = report["databases"]
+    assert (found["reachable"], found["unreachable"], found["message"]) == (1, 1, "no route")
+    assert found["columns"] == {"classified": 1, "unreviewed": 2}
     [told] = report["denials"]
     assert told.pop("n") > 0
     assert told == {"namespace": service.tenant, "pod": "desk-1", **denial}

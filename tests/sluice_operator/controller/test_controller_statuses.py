@@ -118,6 +118,74 @@ async def test_sidecar_problems_are_told(cluster):
     assert told["message"] == problem["message"]
 
 
+async def test_what_sidecars_find_in_the_catalog_is_told(cluster):
+    database = cluster.classification()["spec"]["database"]
+    mine = cluster.classification(database=database | {"catalogSecretRef": {"name": "reader"}})
+    await cluster.apply(mine, cluster.policy())
+    await cluster.condition(mine, "CatalogReachable", "Unknown", "NoSidecars")
+    profile = await cluster.pod("web-1")
+    bundle = await cluster.bundle_with(profile, lambda b: b.policies() == ["app"])
+    full_name = f"{cluster.home}/shop"
+    found = {
+        "profile": profile.id,
+        "database": full_name,
+        "reachable": 1,
+        "unreachable": 0,
+        "message": "",
+        "sequence": bundle.sequence,
+        "columns": {"classified": 4, "unreviewed": 7},
+        "drift": [],
+    }
+    misfit = {
+        "profile": profile.id,
+        "pod": "web-1",
+        "database": full_name,
+        "message": "the policy does not fit its catalog: a mask",
+        "policies": [f"{cluster.home}/app"],
+    }
+    counts = {profile.id: {str(bundle.sequence): 1}}
+    await cluster.report("a", counts, databases=[found], problems=[misfit])
+    await cluster.condition(mine, "CatalogReachable", "True", "Reachable")
+    await cluster.condition(mine, "Drifted", "False", "NamesFound")
+    told = await cluster.condition(cluster.policy(), "Enforced", "False", "SidecarProblems")
+    assert told["message"] == misfit["message"]
+    columns = (await cluster.read(mine))["status"]["columns"]
+    assert columns == {"classified": 4, "suggested": 0, "unreviewed": 7}
+    table = cluster.api.kubectl("get", "dcl", "-n", cluster.home)
+    row = dict(zip(table.splitlines()[0].split(), table.splitlines()[1].split(), strict=False))
+    assert row["UNREVIEWED"] == "7"
+    gone = found | {"reachable": 0, "unreachable": 1, "message": "no route", "columns": None}
+    await cluster.report("a", counts, databases=[gone])
+    away = await cluster.condition(mine, "CatalogReachable", "False", "Unreachable")
+    assert away["message"] == "1 of 1 sidecars cannot rely on the catalog: no route"
+    # Counted last, and still the best that is known.
+    assert (await cluster.read(mine))["status"]["columns"] == columns
+    drifted = found | {"drift": ['the classification names table "x", which does not exist']}
+    await cluster.report("a", counts, databases=[drifted])
+    await cluster.condition(mine, "Drifted", "True", "NamesMissing")
+
+
+async def test_stale_sidecar_says_why(cluster):
+    await cluster.apply(cluster.classification(), cluster.policy())
+    profile = await cluster.pod("web-1")
+    bundle = await cluster.bundle_with(profile, lambda b: b.policies() == ["app"])
+    problem = {
+        "profile": profile.id,
+        "pod": "web-1",
+        "database": "",
+        "message": "newest bundle: the bundle is signed by the key 'x', which is not trusted here",
+    }
+    counts = {profile.id: {str(bundle.sequence - 9): 1}}
+    await cluster.report("a", counts, problems=[problem])
+    for item in (cluster.policy(), cluster.classification()):
+
+        async def told(item=item) -> bool | None:
+            condition = await cluster.condition(item, "Enforced", "False", "SidecarsStale")
+            return "web-1: newest bundle: the bundle is signed by" in condition["message"] or None
+
+        await cluster.until(told, 40, "the reason")
+
+
 async def test_verdicts_are_events(cluster):
     broken = cluster.policy(rules=[{"name": "ask", "effect": "requireApproval"}])
     await cluster.apply(broken)

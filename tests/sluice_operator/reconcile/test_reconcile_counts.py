@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice_operator.reconcile.census import Count, Reach, census
-from sluice_operator.reconcile.model import GovernedPod, RawResource, Report, StoredBundle, Verdict
+from sluice_operator.reconcile.model import (
+    CatalogFinding,
+    GovernedPod,
+    RawResource,
+    Report,
+    StoredBundle,
+    Verdict,
+)
 from sluice_operator.reconcile.parsing import PodReader, report, seconds_of, time_text
 from sluice_operator.reconcile.publishing import Idle, bundle_name, cause, next_sequence
 from sluice_operator.reconcile.statuses import differs, status_of
@@ -106,14 +115,55 @@ RAW = RawResource(
 
 def test_unchanged_condition_keeps_its_moment():
     good = Verdict(reason="Compiled", in_force=3)
-    first = status_of(RAW, good, Count(1, 0), before=(), now="then")
+    first = status_of(RAW, good, Count(1, 0), present={}, now="then")
     assert differs(None, first)
-    second = status_of(RAW, good, Count(1, 1), before=first["conditions"], now="now")
+    second = status_of(RAW, good, Count(1, 1), present=first, now="now")
     moments = {one["type"]: one["lastTransitionTime"] for one in second["conditions"]}
     assert moments == {"Ready": "then", "Compiled": "then", "Enforced": "now"}
     assert differs(first, second)
-    third = status_of(RAW, good, Count(1, 1), before=second["conditions"], now="later")
+    third = status_of(RAW, good, Count(1, 1), present=second, now="later")
     assert not differs({**second, "columns": {"classified": 3}}, third)
+
+
+def finding(**more):
+    given = {"reachable": 1, "unreachable": 0, "message": "", "sequence": 9, "classified": 2}
+    return CatalogFinding(
+        profile_id=WEB.id, database="shop/shop", **{**given, "unreviewed": 5, **more}
+    )
+
+
+def told(*findings):
+    spec = {"database": {"catalogSecretRef": {"name": "reader"}}}
+    raw = replace(RAW, kind="DataClassification", name="shop", spec=spec)
+    reports = [
+        Report(replica=str(n), at=NOW, catalogs=(one,), counts={}) for n, one in enumerate(findings)
+    ]
+    count = counted([pod("a")], reports).of_database("shop/shop", None)
+    status = status_of(raw, Verdict(reason="Compiled", in_force=3), count, present={}, now="now")
+    conditions = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+    return status.get("columns"), conditions["CatalogReachable"], conditions["Drifted"]
+
+
+def test_columns_are_those_of_whoever_works_under_the_newest_policy():
+    newest = finding(sequence=10, classified=3, unreviewed=0)
+    columns, reachable, drifted = told(finding(), newest, finding(sequence=8))
+    assert columns == {"classified": 3, "suggested": 0, "unreviewed": 0}
+    assert reachable == ("True", "Reachable")
+    assert drifted == ("False", "NamesFound")
+
+
+def test_catalog_that_one_sidecar_cannot_read_is_told():
+    away = finding(reachable=0, unreachable=1, message="no route", classified=None)
+    columns, reachable, _ = told(finding(), away)
+    assert columns == {"classified": 2, "suggested": 0, "unreviewed": 5}
+    assert reachable == ("False", "Unreachable")
+    assert told(away)[0] is None
+    assert told()[1] == ("Unknown", "NoSidecars")
+
+
+def test_sidecars_are_not_heard_about_databases_that_do_not_admit_them():
+    columns, reachable, _ = told(replace(finding(), profile_id="evil/default/000000000000"))
+    assert (columns, reachable) == (None, ("Unknown", "NoSidecars"))
 
 
 def test_pods_are_read_only_when_their_annotations_agree():

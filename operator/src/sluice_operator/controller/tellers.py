@@ -112,8 +112,7 @@ class Teller:
             count = _count(raw, counts, outcome)
             self._tell_events(raw, verdict, count)
             present = self._present(uid)
-            before = present.get("conditions") or ()
-            wanted = status_of(raw, verdict, count, before=before, now=time_text(now))
+            wanted = status_of(raw, verdict, count, present=present, now=time_text(now))
             if not differs(present, wanted):
                 continue
             left = self._written_at.get(uid, -self._interval_s) + self._interval_s - moment

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sluice_operator.reconcile.model import (
+    CatalogFinding,
     GovernedPod,
     LastValid,
     Report,
@@ -41,6 +42,19 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class CatalogState:
+    """What the sidecars that read one database's catalog found, together."""
+
+    reachable: int = 0
+    unreachable: int = 0
+    message: str = ""
+    """Why it is not reachable, from one of them."""
+    columns: tuple[int, int] | None = None
+    """Classified and unreviewed ones; None: none of them has counted yet."""
+    drift: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Count:
     """``status.sidecars`` of one resource, and why the stale ones are."""
 
@@ -50,7 +64,11 @@ class Count:
     """Pods that are older than the classification, or than its present hosts: they must be started anew."""
     older_example: str = ""
     problems: tuple[str, ...] = ()
-    """What sidecars report, sorted."""
+    """What sidecars report of this resource, sorted."""
+    excuses: tuple[str, ...] = ()
+    """What sidecars report of themselves, sorted: why stale ones may be."""
+    catalog: CatalogState | None = None
+    """Of a classification: what sidecars found in its database's catalog; None: none of them looked."""
 
     @property
     def stale(self) -> int:
@@ -67,6 +85,8 @@ class Census:
     current: Mapping[str, int]
     """By profile: sidecars that report the newest content."""
     problems: tuple[SidecarProblem, ...] = ()
+    catalogs: Mapping[str, CatalogState] = field(default_factory=dict[str, CatalogState])
+    """By database."""
     _totals: Counter[str] = field(default_factory=Counter[str])
 
     def __post_init__(self) -> None:
@@ -78,7 +98,10 @@ class Census:
         profiles = [p for p, reach in self.reach.items() if name in reach.policies]
         expected = sum(self._totals[p] for p in profiles)
         current = sum(min(self.current.get(p, 0), self._totals[p]) for p in profiles)
-        return Count(expected, current)
+        found = {one.message for one in self.problems if name in one.policies}
+        return Count(
+            expected, current, problems=tuple(sorted(found)), excuses=self._excuses(set(profiles))
+        )
 
     def of_database(self, name: str, last: LastValid | None) -> Count:
         """Count the sidecars that a classification admits."""
@@ -99,8 +122,24 @@ class Census:
                 by_profile[crowd.profile_id] += crowd.count
         for profile, fitting in by_profile.items():
             current += min(self.current.get(profile, 0), fitting)
-        found = {f"{one.message}" for one in self.problems if one.database == name}
-        return Count(expected, current, older, example, tuple(sorted(found)))
+        found = {one.message for one in self.problems if one.database == name}
+        return Count(
+            expected,
+            current,
+            older,
+            example,
+            problems=tuple(sorted(found)),
+            excuses=self._excuses(admitted),
+            catalog=self.catalogs.get(name),
+        )
+
+    def _excuses(self, profiles: Collection[str]) -> tuple[str, ...]:
+        found = {
+            f"{one.pod}: {one.message}"
+            for one in self.problems
+            if not one.database and one.profile_id in profiles
+        }
+        return tuple(sorted(found))
 
 
 def crowds_of(pods: Iterable[GovernedPod]) -> list[Crowd]:
@@ -129,10 +168,15 @@ def census(
     """Count everything once."""
     current: Counter[str] = Counter()
     problems: set[SidecarProblem] = set()
+    catalogs: list[CatalogFinding] = []
     for report in reports:
         if abs(now - report.at) > REPORT_AGE_MAX_S:
             continue
-        problems.update(report.problems)
+        # A sidecar is heard about databases that admit it, and about no others.
+        problems.update(
+            one for one in report.problems if _heard(one.profile_id, one.database, reach)
+        )
+        catalogs += (one for one in report.catalogs if _heard(one.profile_id, one.database, reach))
         for profile, by_sequence in report.counts.items():
             stored = present.get(profile)
             if stored is None:
@@ -140,4 +184,29 @@ def census(
             # Signed again is not stale: any sequence with the present revision is current.
             current[profile] += sum(n for seq, n in by_sequence.items() if seq >= stored.since)
     ordered = tuple(sorted(problems, key=lambda one: (one.database, one.message, one.pod)))
-    return Census(crowds_of(pods), reach, current, ordered)
+    return Census(crowds_of(pods), reach, current, ordered, _together(catalogs))
+
+
+def _heard(profile: str, database: str, reach: Mapping[str, Reach]) -> bool:
+    return profile in reach and (not database or database in reach[profile].databases)
+
+
+def _together(findings: Iterable[CatalogFinding]) -> dict[str, CatalogState]:
+    """Sum up by database; columns are counted by whoever works under the newest policy."""
+    by_database: dict[str, list[CatalogFinding]] = {}
+    for one in findings:
+        by_database.setdefault(one.database, []).append(one)
+    return {name: _state(many) for name, many in by_database.items()}
+
+
+def _state(many: list[CatalogFinding]) -> CatalogState:
+    messages = sorted(one.message for one in many if one.unreachable and one.message)
+    counted = [one for one in many if one.classified is not None]
+    best = max(counted, key=lambda one: (one.sequence, one.profile_id), default=None)
+    return CatalogState(
+        reachable=sum(one.reachable for one in many),
+        unreachable=sum(one.unreachable for one in many),
+        message=messages[0] if messages else "",
+        columns=None if best is None else (best.classified or 0, best.unreviewed),
+        drift=() if best is None else best.drift,
+    )

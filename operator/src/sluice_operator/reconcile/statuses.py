@@ -51,7 +51,7 @@ def _enforced(verdict: Verdict, count: Count) -> Condition:
         return made(
             "False",
             "SidecarsStale",
-            f"{count.current} of {count.expected} sidecars report it to be in force",
+            f"{count.current} of {count.expected} sidecars report it to be in force{_because(count)}",
         )
     if not verdict.sound:
         return made(
@@ -62,6 +62,58 @@ def _enforced(verdict: Verdict, count: Count) -> Condition:
     if not count.expected:
         return made("Unknown", "NoSidecars", "no governed pod comes under it")
     return made("True", "InForce", f"in force in all {count.expected} sidecars")
+
+
+def _because(count: Count) -> str:
+    if not count.excuses:
+        return ""
+    more = len(count.excuses) - 1
+    return f"; {count.excuses[0]}{f'; and {more} more' if more else ''}"
+
+
+def _catalog_reachable(raw: RawResource, count: Count) -> Condition:
+    def made(status: str, reason: str, message: str) -> Condition:
+        return {"type": "CatalogReachable", "status": status, "reason": reason, "message": message}
+
+    found = count.catalog
+    if not _has_catalog_role(raw):
+        return made(
+            "Unknown",
+            "NoCatalogRole",
+            "without spec.database.catalogSecretRef nothing can be masked or filtered: such sessions are refused",
+        )
+    if found is None or not (found.reachable or found.unreachable):
+        return made("Unknown", "NoSidecars", "no governed pod has looked at the catalog yet")
+    if found.unreachable:
+        total = found.reachable + found.unreachable
+        return made(
+            "False",
+            "Unreachable",
+            f"{found.unreachable} of {total} sidecars cannot rely on the catalog: {found.message}",
+        )
+    return made("True", "Reachable", "every sidecar that reads the catalog reaches it")
+
+
+def _drifted(count: Count) -> Condition:
+    def made(status: str, reason: str, message: str) -> Condition:
+        return {"type": "Drifted", "status": status, "reason": reason, "message": message}
+
+    found = count.catalog
+    if found is None or found.columns is None:
+        return made("Unknown", "NotCompared", "no sidecar has compared it with the catalog yet")
+    if found.drift:
+        text = "; ".join(found.drift[:PROBLEMS_MAX])
+        more = len(found.drift) - PROBLEMS_MAX
+        return made("True", "NamesMissing", f"{text}; and {more} more" if more > 0 else text)
+    return made("False", "NamesFound", "every table and column that it names is there")
+
+
+def _has_catalog_role(raw: RawResource) -> bool:
+    spec: Any = raw.spec
+    try:
+        return bool(spec["database"]["catalogSecretRef"]["name"])
+    except (KeyError, TypeError):
+        return False
 
 
 def _ready(compiled: Condition) -> Condition:
@@ -75,7 +127,7 @@ def status_of(
     verdict: Verdict,
     count: Count,
     *,
-    before: Iterable[Mapping[str, Any]],
+    present: Mapping[str, Any],
     now: str,
 ) -> Status:
     """Return the status of a resource.
@@ -84,11 +136,21 @@ def status_of(
         raw: The resource.
         verdict: How it was judged.
         count: Sidecars under it.
-        before: The conditions that it has: an unchanged one keeps the moment of its last transition.
+        present: The status that it has: an unchanged condition keeps the moment of its last transition, and columns
+            that nobody counts any more stay as they were counted last.
         now: RFC 3339.
     """
     compiled = _compiled(verdict, raw.kind)
     conditions = [_ready(compiled), compiled, _enforced(verdict, count)]
+    columns: Mapping[str, Any] | None = None
+    if raw.kind == CLASSIFICATION:
+        conditions += [_catalog_reachable(raw, count), _drifted(count)]
+        columns = present.get("columns")
+        if count.catalog is not None and count.catalog.columns is not None:
+            classified, unreviewed = count.catalog.columns
+            # Nothing is suggested yet: discovery is refused by the compiler.
+            columns = {"classified": classified, "suggested": 0, "unreviewed": unreviewed}
+    before: Iterable[Mapping[str, Any]] = present.get("conditions") or ()
     known = {str(one.get("type")): one for one in before}
     for one in conditions:
         old = known.get(one["type"], {})
@@ -96,7 +158,9 @@ def status_of(
         one["message"] = str(one["message"])[:MESSAGE_CHARS_MAX]
         one["lastTransitionTime"] = old["lastTransitionTime"] if same else now
         one["observedGeneration"] = raw.generation
+    counted = {} if columns is None else {"columns": dict(columns)}
     return {
+        **counted,
         "observedGeneration": raw.generation,
         "conditions": conditions,
         "sidecars": {
@@ -114,4 +178,5 @@ def differs(present: Mapping[str, Any] | None, wanted: Status) -> bool:
     known = {str(one.get("type")): one for one in present.get("conditions") or ()}
     if any(known.get(one["type"]) != one for one in wanted["conditions"]):
         return True
-    return any(present.get(name) != wanted[name] for name in ("observedGeneration", "sidecars"))
+    fields = ("observedGeneration", "sidecars", "columns")
+    return any(name in wanted and present.get(name) != wanted[name] for name in fields)

@@ -122,7 +122,8 @@ def _verify_token(token: str, keys: Mapping[str, str]) -> dict[str, Any]:
         key_id = jwt.get_unverified_header(token).get("kid")
         if not isinstance(key_id, str) or key_id not in keys:
             raise BundleRefusedError(
-                f"the bundle is signed by the key {key_id!r}, which is not trusted here"
+                f"the bundle is signed by the key {key_id!r}, which is not trusted here: "
+                "keys are those of the pod's creation, so start the pod anew"
             )
         # The one algorithm is ours to choose, never the token's: HS256 with a public key as the secret is refused.
         claims = jwt.decode(
