@@ -1,49 +1,97 @@
-"""THREATS 6: a statement that runs while its pod is being deleted still gets its answer."""
+"""THREATS 6: what the sidecar adds to a pod's start, and that it serves until the application has ended."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from datetime import datetime
 
-from sluice_dev.kubectl import until
+from sluice_dev.kubectl import DeniedError, until
+from sluice_dev.machine import busy
 from sluice_dev.story import MASKED, Story, raw, unmasked
 
+ADDED_MAX_S = 2.0
+"""On a machine with nothing else to do."""
 
-def _moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
-
-def test_statement_in_flight_ends_well_and_the_sidecar_goes_last(story: Story):
-    pod = story.pod("desk", terminationGracePeriodSeconds=30)
+def test_statements_during_the_grace_period_are_decided_and_the_sidecar_goes_last(story: Story):
+    pod = story.pod("desk", terminationGracePeriodSeconds=40)
     # An application that goes on for a while after SIGTERM, as one that drains does.
     pod["spec"]["containers"][0]["command"] = [
         "sh",
         "-c",
-        "trap 'sleep 12; exit 0' TERM; while :; do sleep 1; done",
+        "trap 'sleep 15; exit 0' TERM; while :; do sleep 1; done",
     ]
     client = story.start(pod)
+    truth = raw(story.server)
+    others = story.client("desk")
+    assert not unmasked(others.execute(MASKED), truth)
     answers: list[object] = []
 
     def slow() -> None:
-        answers.append(client.execute("SELECT pg_sleep(6), count(*) FROM users"))
+        answers.append(client.execute("SELECT pg_sleep(10), count(*) FROM users"))
         answers.append(client.execute(MASKED + " OFFSET 0", session="anew"))
 
     thread = threading.Thread(target=slow, daemon=True)
     thread.start()
-    running = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{story.name}' AND query LIKE '%pg_sleep(6)%'"
+    running = f"SELECT 1 FROM pg_stat_activity WHERE datname = '{story.name}' AND query LIKE '%pg_sleep(10)%'"
     until(lambda: story.server.psql(running, "postgres"), within_s=20)
     story.kubectl("-n", story.namespace, "delete", "pod", "desk", "--wait=false")
+    # What nobody has asked before needs OPA; what is denied is denied; a new connection needs the listener.
+    decided = 0
+    while thread.is_alive() and decided < 20:
+        decided += 1
+        rows = others.execute(MASKED.replace("ssn FROM", f"ssn AS late{decided} FROM"))
+        assert not unmasked(rows, truth)
+        try:
+            others.execute(f"SELECT pan AS late{decided} FROM cards WHERE id = 1")
+        except DeniedError as error:
+            assert error.sqlstate == "42501", error  # noqa: PT017 - the else is the failure.
+        else:
+            raise AssertionError("a denied statement was let through during the grace period")
+        others.disconnect()
+        time.sleep(0.4)
     thread.join(30)
+    assert decided >= 5
     assert len(answers) == 2, answers
-    assert not unmasked(answers[1], raw(story.server))  # type: ignore[arg-type]
+    assert not unmasked(answers[1], truth)  # type: ignore[arg-type]
 
 
-def test_sidecar_adds_little_to_the_start(story: Story):
-    story.kubectl.apply(story.pod("timed"))
-    story.wait_ready("timed")
-    status = story.kubectl.get("-n", story.namespace, "pod", "timed")["status"]
-    created = _moment(status["startTime"])
-    app = next(s for s in status["containerStatuses"] if s["name"] == "app")
-    added = _moment(app["state"]["running"]["startedAt"]) - created
-    # Kubernetes' times are whole seconds; the machine of the stories has little to spare.
-    assert added <= 10, f"the application started {added:.0f} s after its pod"
+def _moment(text: str) -> float:
+    """The kubelet's and containerd's times; the latter have nanoseconds."""
+    head, dot, tail = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{head}{dot}{tail[:6]}+00:00").timestamp()
+
+
+def _added_s(story: Story, name: str) -> float:
+    """Seconds from the end of the sandbox's set-up to the start of the application, as the pod itself saw them.
+
+    The first line of `sluice-init` comes when its interpreter has started, which is added.
+    """
+    say = ["sh", "-c", "echo begun; sleep infinity"]
+    pod = story.pod(name)
+    pod["spec"]["containers"][0]["command"] = say
+    story.kubectl.apply(pod)
+    story.wait_ready(name)
+
+    def first(container: str) -> float:
+        log = story.kubectl(
+            "-n", story.namespace, "logs", name, "-c", container, "--timestamps", "--limit-bytes=200"
+        )  # fmt: skip
+        return _moment(log.split()[0])
+
+    status = story.kubectl.get("-n", story.namespace, "pod", name)["status"]
+    prepared = next(s for s in status["initContainerStatuses"] if s["name"] == "sluice-init")
+    begun = _moment(prepared["state"]["terminated"]["startedAt"])  # Whole seconds, cut.
+    interpreter = min(max(first("sluice-init") - begun, 0.0), 1.0)
+    return first("app") - first("sluice-init") + interpreter
+
+
+def test_sidecar_adds_little_to_the_start(story: Story, measured: Callable[[str], None]):
+    """Two seconds are the promise for a machine that is free; on one that is not, in proportion to its queue."""
+    added = sorted(_added_s(story, f"timed{number}") for number in range(3))
+    load = busy()
+    seconds = ", ".join(f"{one:.2f}" for one in added)
+    measured(f"a sidecar adds {seconds} s to a pod's start ({load:.1f} processes want each core)")
+    assert added[0] <= ADDED_MAX_S * load

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+from typing import Any
 
+import jwt
 import pytest
 
+from sluice_dev.installation import is_local, service_account_key
 from sluice_dev.kubectl import until
 from sluice_dev.story import Story
 
@@ -114,6 +118,37 @@ def test_token_without_pod_or_of_an_ungoverned_pod_gets_nothing(story: Story, sy
     assert answer["status"] == 403, answer
     assert isinstance(answer["body"], dict)
     assert answer["body"]["reason"] == "NotGoverned"
+
+
+def _short_lived(genuine: str, seconds: float) -> str:
+    """The API server's own token, by its own key, for a shorter time than it grants to anybody (10 minutes)."""
+    head = jwt.get_unverified_header(genuine)
+    claims: dict[str, Any] = jwt.decode(genuine, options={"verify_signature": False})
+    now = time.time()
+    claims |= {"iat": int(now) - 1, "nbf": int(now) - 1, "exp": int(now + seconds)}
+    key = service_account_key().read_text()
+    return jwt.encode(claims, key, algorithm=head["alg"], headers={"kid": head["kid"]})
+
+
+@pytest.mark.timeout(900)
+def test_expired_token_gets_nothing(story: Story, system: str):
+    """One that the service has answered before, and one that it sees for the first time when it is over."""
+    genuine = _token(story, "one")
+    if is_local():
+        known, unseen, wait_s = _short_lived(genuine, 20), _short_lived(genuine, 10), 20.0
+    else:  # Nobody else's key is ours to use: the shortest token that there is.
+        known, unseen, wait_s = genuine, _token(story, "one"), 601.0
+    ends = time.monotonic() + wait_s
+    assert _ask(story, system, "/v1/bundle", known)["status"] == 200
+    assert time.monotonic() < ends, "the machine is too slow for this"
+    time.sleep(max(0.0, ends + 1 - time.monotonic()))
+    for token in (known, unseen):
+        for path in ("/v1/identity", "/v1/bundle"):
+            answer = _ask(story, system, path, token)
+            assert answer["status"] == 401, answer
+            assert isinstance(answer["body"], dict)
+            assert answer["body"]["reason"] == "TokenInvalid"
+            assert "expired" in answer["body"]["error"]
 
 
 def test_token_of_a_deleted_pod_gets_nothing(story: Story, system: str):
