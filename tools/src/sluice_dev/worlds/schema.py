@@ -173,12 +173,18 @@ def _relations(
     for row in rows:
         found.setdefault((row[0], row[1]), []).append(row)
     made: list[Relation] = []
+    named = {column for _table, column in hidden}
     for (schema, name), members in found.items():
         table = f"{schema}.{name}"
+        view = members[0][2] in "vm"
         columns = tuple(
-            Column(row[3], row[4], KINDS.get(row[4], "other"), row[5], (table, row[3]) in hidden)
-            for row in members
-        )
-        often = weight if table in tables or members[0][2] in "vm" else 1
+            Column(
+                name, kind, KINDS.get(kind, "other"), generated,
+                # A view shows a table's columns under their names, as a rule.
+                secret=(table, name) in hidden or (view and name in named),
+            )
+            for _schema, _relation, _kind, name, kind, generated, _writable in members
+        )  # fmt: skip
+        often = weight if table in tables or view else 1
         made.append(Relation(schema, name, members[0][2], columns, members[0][6], often))
     return tuple(made)
