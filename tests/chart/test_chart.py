@@ -72,6 +72,18 @@ def test_definitions_are_those_of_the_models():
         assert made["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
 
 
+def test_policy_age_reaches_the_controller_down_to_seconds():
+    documents = _render(None, "--set", "policies.ageSecondsMax=8")
+    (container,) = _named(documents, "Deployment", "sluice-controller")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    given = {one["name"]: one.get("value") for one in container["env"]}
+    assert given["SLUICE_POLICY_AGE_SECONDS_MAX"] == "8"
+    # As the controller itself: an age that it does not take is refused here already.
+    refused = _helm("template", "sluice", str(CHART), "--set", "policies.ageSecondsMax=7")
+    assert "ageSecondsMax" in refused.stderr
+
+
 def test_definitions_and_guards_are_kept_by_value_only():
     small = _render(Path(__file__).parent / "values" / "small.yaml")
     for document in small:

@@ -76,8 +76,9 @@ async def test_operator_away_changes_nothing_until_the_policy_is_too_old(
         await operator.stop()
         assert await value(client) == REDACTED
         await asyncio.sleep(3.2)
-        with pytest.raises(psycopg.errors.CannotConnectNow, match="too old"):
+        with pytest.raises(psycopg.errors.CannotConnectNow, match="too old") as refused:
             await value(client)
+        assert "why the sidecar gets no policy" in (refused.value.diag.message_hint or "")
         operator.begin()
         operator.publish(signed(2, session=restricted("email")), 2)
         await operator.start()
