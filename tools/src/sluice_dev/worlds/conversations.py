@@ -23,6 +23,24 @@ _MIDDLE = (
 )
 """What happens between two executions of one prepared statement."""
 
+_LOOKS = (
+    "SELECT locktype, mode, count(*) FROM pg_locks GROUP BY 1, 2 ORDER BY 1, 2",
+    "SELECT * FROM pg_locks WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid' ORDER BY 1, 5, 9, 13",
+    "SELECT relname, n_tup_ins, n_tup_upd, seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables ORDER BY 1",
+    "SELECT relname, idx_blks_read FROM pg_statio_user_indexes ORDER BY 1, indexrelname",
+    "SELECT current_setting('application_name'), current_setting('search_path')",
+    "SELECT lastval()",
+    "SELECT name, is_holdable FROM pg_cursors",
+    "SELECT name, parameter_types FROM pg_prepared_statements ORDER BY 1",
+    "SELECT pg_current_xact_id_if_assigned() IS NULL",
+    "SELECT xmin = xmax, tableoid::regclass FROM users ORDER BY id",
+    "SELECT xmax FROM products ORDER BY id",
+    "SELECT pg_relation_size('users'), pg_table_size('users')",
+    "SELECT last_value FROM pg_sequences ORDER BY sequencename",
+    "SHOW ALL",
+)
+"""Where a session may read what its statements did."""
+
 
 class Conversations:
     """Draws statements that need more than one text or message."""
@@ -154,6 +172,17 @@ class Conversations:
         if rng.random() < 0.4:
             texts += ["RELEASE a", self.writes.any()]
         return simple(*texts, ordered=made.ordered)
+
+    def traces(self) -> Statement:
+        """A statement, often one that locks or writes, and a look at what it left behind in the session."""
+        rng = self.rng
+        first = self.writes.any() if rng.random() < 0.5 else self.queries.select(Scope(), 2).sql
+        if rng.random() < 0.2:
+            condition = self.queries.expressions.expression("bool", Scope(), 1)
+            key = rng.choice(["id", "length(email)", "tenant_id"])
+            lock = rng.choice(["pg_advisory_xact_lock", "pg_try_advisory_xact_lock"])
+            first = f"SELECT count({lock}({key})) FROM users WHERE {condition}"
+        return simple(first, rng.choice(_LOOKS))
 
     def derived(self) -> Statement:
         """A table made from a query, then read."""

@@ -54,6 +54,7 @@ class Statements:
             (2, converse.pipeline),
             (3, converse.cursor),
             (3, converse.savepoints),
+            (3, converse.traces),
             (2, self.explain),
             (2, self.values),
             (1, self.several),
