@@ -1,6 +1,15 @@
 -- Statements that users write, one a line. With masks that show everything each gives what it gives without Sluice, and with real
 -- masks the same in two worlds that differ in what is hidden. A server below the version of a heading does not know what follows.
 -- since 15
+SELECT a.attname, pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE a.attrelid = 'orders'::regclass ORDER BY 1
+SELECT column_name, column_default, is_generated FROM information_schema.columns WHERE table_name = 'orders' ORDER BY ordinal_position
+SELECT st.relname, d.description FROM pg_catalog.pg_statio_all_tables st JOIN pg_catalog.pg_description d ON d.objoid = st.relid WHERE st.schemaname = 'public'
+SELECT transactionid FROM pg_catalog.pg_locks l WHERE l.transactionid IS NOT NULL ORDER BY age(l.transactionid) DESC LIMIT 1
+SELECT mode, granted FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()
+SET SESSION AUTHORIZATION DEFAULT
+RESET ROLE
+SET ROLE NONE
+SET default_text_search_config = 'pg_catalog.simple'
 SELECT x.* FROM people p, XMLTABLE('/r' PASSING xmlelement(name r, p.email) COLUMNS v text PATH '.') x
 SELECT x.v FROM users u, XMLTABLE('/r/i' PASSING xmlparse(content '<r><i>' || u.id || '</i></r>') COLUMNS n FOR ORDINALITY, v int PATH '.' DEFAULT 0 NOT NULL) x WHERE u.id < 3
 SELECT * FROM ROWS FROM (generate_series(1, 3), unnest(ARRAY['a', 'b'])) WITH ORDINALITY AS t(a, b, o)

@@ -48,7 +48,6 @@ RUNS_SQL_OR_READS_RELATIONS = frozenset(
         "pg_read_binary_file",
         "pg_read_file",
         "pg_reload_conf",
-        "pg_sequence_last_value",
         "pg_stat_file",
         "pg_stat_get_activity",
         "pg_stat_get_xact_tuples_fetched",
@@ -83,7 +82,7 @@ WHAT_APPLICATIONS_CALL = {
     "pg_table_is_visible": "plain",
     "has_table_privilege": "plain",
     "to_regclass": "plain",
-    "pg_get_expr": "definition",
+    "pg_get_expr": "plain",
     "pg_get_viewdef": "definition",
     "pg_total_relation_size": "size",
     "nextval": "sequence",
@@ -268,7 +267,7 @@ def test_catalogs_with_statistics_locks_or_secrets_are_denied(major: int) -> Non
         if name.startswith(("pg_catalog.pg_stat_", "pg_catalog.pg_statio_", "pg_catalog.pg_stats")):
             counting = known.relation(name).shown is not None
             assert name in denied or counting or name == "pg_catalog.pg_stat_activity"
-    assert {"pg_catalog.pg_locks", "pg_catalog.pg_statistic", "pg_catalog.pg_authid"} <= denied
+    assert {"pg_catalog.pg_stats", "pg_catalog.pg_statistic", "pg_catalog.pg_authid"} <= denied
     assert not known.relation_allowed("pg_catalog.pg_of_tomorrow")
     for name in (
         "pg_stat_user_functions",

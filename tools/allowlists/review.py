@@ -284,12 +284,12 @@ PLAIN = [
     "pg_get_function_identity_arguments",
     "pg_get_function_result",
     "parse_ident",
+    "pg_get_expr",  # prints what a catalog's column holds, and those columns are hidden where they must be
 ]
 """They tell of names, rights and the session, not of rows; a literal argument changes what they mean."""
 
 DEFINITION = [
     "pg_get_constraintdef",
-    "pg_get_expr",
     "pg_get_function_arg_default",
     "pg_get_function_arguments",
     "pg_get_function_sqlbody",
@@ -310,6 +310,7 @@ SPECIAL = {
         "pg_database_size",
         "pg_indexes_size",
         "pg_relation_size",
+        "pg_sequence_last_value",  # NULL: how far a sequence has come, as pg_sequences shows it
         "pg_table_size",
         "pg_tablespace_size",
         "pg_total_relation_size",

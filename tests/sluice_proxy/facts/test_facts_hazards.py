@@ -300,7 +300,7 @@ SELECT stadistinct FROM pg_statistic WHERE starelid = 'public.users'::regclass
 SELECT pg_stat_get_live_tuples('public.users'::regclass)
 SELECT query FROM pg_stat_activity WHERE pid = pg_backend_pid()
 SELECT statement FROM pg_prepared_statements
-SELECT tuple, page FROM pg_locks
+SELECT tuple, page, objid, transactionid FROM pg_locks WHERE coalesce(tuple, 0) > 0 OR pid <> pg_backend_pid()
 SELECT pg_relation_size('users'), pg_total_relation_size('users'), pg_indexes_size('users'::regclass)
 SELECT pg_current_snapshot()
 SELECT pg_current_wal_lsn()

@@ -62,7 +62,7 @@ class AllowList:
     * ``values``: computes from its arguments alone; its literal arguments are free in a plan's key.
     * ``plain``: tells of names, rights or the session; literal arguments belong to the key.
     * ``definition``: prints a definition; wrap the call in ``definition_sql``.
-    * ``size``: size on disk; 0 for governed relations and whole databases.
+    * ``size``: size on disk; 0 for governed relations and whole databases; NULL for how far a sequence has come.
     * ``sequence``, ``setting``, ``advisory``, ``query_text``: judged by the caller.
     * ``volatile``: allowed, never on rows that a filter hides.
     """

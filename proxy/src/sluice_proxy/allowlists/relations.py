@@ -17,11 +17,13 @@ DEFINITION = "definition"
 ESTIMATE = "estimate"
 """-1 or 0 unless the row's relation is known to be ungoverned: it counts rows or pages."""
 PARTITION_BOUND = "partition_bound"
-"""NULL where the row's relation is a partition by a classified column."""
+"""NULL unless the row's relation is a partition that is known, by columns that nothing holds for."""
 OF_RELATION = "of_relation"
-"""NULL where the row belongs to a governed relation, which its ``owner`` column names."""
+"""NULL unless the row belongs to a relation that nothing holds for, which its ``owner`` column names."""
 OF_COLUMNS = "of_columns"
-"""NULL where the row belongs to classified columns, by its ``owner`` and attribute number columns."""
+"""NULL unless the row belongs to a column that is shown, by its ``owner`` and attribute number columns."""
+DEFAULT = "default"
+"""As it is for the columns that are shown, by the ``names`` of schema, table and column; else as ``DEFINITION``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,13 @@ class CatalogAccess:
     """The column that holds the oid of the relation a row belongs to."""
     numbers: str | None = None
     """The column that holds the attribute number or numbers a row belongs to."""
+    names: tuple[str, str, str] | None = None
+    """The columns that hold the schema, table and column that a row belongs to."""
     shown: frozenset[str] | None = None
     """Where it is set, every column but these is NULL: the rows are known anyway, what they count is not."""
+
+    rows: tuple[str | tuple[str], ...] = ()
+    """Condition on the rows shown, each column as a tuple of its name; empty: all."""
 
     def replaced(self, column: str) -> str | None:
         """Return what takes the place of a column; None when it is shown as it is."""
@@ -48,7 +55,7 @@ class CatalogAccess:
 _DENIED = re.compile(
     r"""
     pg_catalog\.(
-        pg_stat(io|s)?(_.*)? | pg_statistic | pg_statistic_ext_data | pg_stats.* | pg_locks | pg_authid | pg_shadow
+        pg_stat(io|s)?(_.*)? | pg_statistic | pg_statistic_ext_data | pg_stats.* | pg_authid | pg_shadow
       | pg_user_mapping | pg_largeobject | pg_hba_file_rules | pg_ident_file_mappings | pg_file_settings
       | pg_backend_memory_contexts | pg_shmem_allocations.* | pg_replication_.* | pg_config | pg_aios
       | pg_dsm_registry_allocations | pg_toast.*
@@ -77,6 +84,20 @@ _ALLOWED = re.compile(
 )
 
 _REPLACED: Mapping[str, CatalogAccess] = {
+    # What a session itself holds, but for what tells which rows it has met (SQL.md §7).
+    "pg_catalog.pg_locks": CatalogAccess(
+        shown=frozenset(
+            ["locktype", "database", "relation", "pid", "mode", "granted", "fastpath", "waitstart"]
+        ),
+        rows=(
+            ("pid",),
+            " OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND ",
+            ("locktype",),
+            " OPERATOR(pg_catalog.=) ANY (ARRAY['advisory','relation','virtualxid']) AND ",
+            ("mode",),
+            " OPERATOR(pg_catalog.<>) 'SIReadLock'",
+        ),
+    ),
     "pg_catalog.pg_class": CatalogAccess(
         columns={
             "reltuples": ESTIMATE,
@@ -129,7 +150,8 @@ _REPLACED: Mapping[str, CatalogAccess] = {
     "pg_catalog.pg_policies": CatalogAccess(columns={"qual": DEFINITION, "with_check": DEFINITION}),
     "information_schema.check_constraints": CatalogAccess(columns={"check_clause": DEFINITION}),
     "information_schema.columns": CatalogAccess(
-        columns={"column_default": DEFINITION, "generation_expression": DEFINITION}
+        columns={"column_default": DEFAULT, "generation_expression": DEFAULT},
+        names=("table_schema", "table_name", "column_name"),
     ),
     "information_schema.attributes": CatalogAccess(columns={"attribute_default": DEFINITION}),
     "information_schema.domains": CatalogAccess(columns={"domain_default": DEFINITION}),

@@ -65,6 +65,8 @@ _RESULTS = dict.fromkeys(
     ],
     "pg_catalog.int4",
 ) | {"starts_with": BOOL}
+_SIZED_AS = {"pg_database_size": "0", "pg_tablespace_size": "0", "pg_sequence_last_value": "NULL"}
+"""What stands in the place of counts over more than one relation, and of how far a sequence has come."""
 _CLOCK = {
     "now": "pg_catalog.timestamptz",
     "transaction_timestamp": "pg_catalog.timestamptz",
@@ -163,7 +165,7 @@ def _category(a: Analysis, body: Node, names: list[str]) -> str:
     if len(names) > 2:
         raise not_understood("a function of another database")
     schema = names[0] if len(names) == 2 else None
-    category = a.allow.function(name)
+    category = a.allow.function(name) or _notifying(a, body, name)
     if schema == "pg_catalog":
         if category is None:
             raise denied_function(f"pg_catalog.{name}")
@@ -199,6 +201,17 @@ def _category(a: Analysis, body: Node, names: list[str]) -> str:
     return "volatile" if "volatile" in categories else "plain"
 
 
+def _notifying(a: Analysis, body: Node, name: str) -> str | None:
+    """Take pg_notify for NOTIFY where it is a result column and its channel a trusted constant."""
+    args = body.get("args", [])
+    if name != "pg_notify" or len(args) != 2 or id(body) not in a.top_targets:
+        return None
+    if constant_string(args[0]) not in a.context.decision.trusted_channels:
+        return None
+    a.actions.add("listen")
+    return "volatile"
+
+
 def _harmless(a: Analysis, function: Function) -> str | None:
     """Return the category of a function outside of pg_catalog; None: denied."""
     if function.signature in a.context.decision.trusted_functions:
@@ -227,13 +240,10 @@ def _special(a: Analysis, body: Node, name: str, category: str, level: Level) ->
 def _size(a: Analysis, body: Node, name: str) -> None:
     """Give NULL in the place of governed tables, their indexes and TOAST, so that their size reads as empty."""
     start, end = extent(a, body)
-    if name in ("pg_database_size", "pg_tablespace_size"):
-        a.around(
-            start,
-            end,
-            "CASE WHEN true THEN 0::pg_catalog.int8 ELSE",
-            " END" + kept_name(a, body, name),
-        )
+    nothing = _SIZED_AS.get(name)
+    if nothing is not None:
+        before = f"CASE WHEN true THEN {nothing}::pg_catalog.int8 ELSE"
+        a.around(start, end, before, " END" + kept_name(a, body, name))
         return
     first, stop = first_argument(a, body)
     if stop == first:

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from functools import cached_property
 
 from sluice_proxy import _native
-from sluice_proxy.facts.refusals import not_understood
+from sluice_proxy.facts.refusals import not_understood, syntax_error
 
 LITERAL_KINDS = frozenset(
     {
@@ -36,7 +36,7 @@ class Tokens:
         self.starts = [token.start for token in self.items]
         self.kinds = [_native.TOKEN_KINDS[token.kind] for token in self.items]
         if "invalid" in self.kinds:
-            raise not_understood("the text cannot be read as SQL tokens")
+            raise syntax_error("an invalid token")
 
     def __len__(self) -> int:
         return len(self.items)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
 
@@ -14,6 +16,30 @@ def not_understood(what: str, hint: str | None = None) -> ClientError:
             detail="What Sluice cannot follow is refused in sessions that a policy restricts.",
             hint=hint
             or "Write the statement in another way, or ask the policy's owner for unrestricted access.",
+        )
+    )
+
+
+_SAID = re.compile(
+    r"""(syntax error)( at end of input| at or near "(\w{1,63}|[^\w\s'"$]{1,2})")?"""
+)
+_NUMBER = re.compile(r"\d")
+
+
+def syntax_error(said: str) -> ClientError:
+    """Tell of a text that PostgreSQL's own parser does not take, as the server would (42601).
+
+    Args:
+        said: The parser's message; what it quotes of the text is kept where it is a word, never a literal.
+    """
+    known = _SAID.match(said)
+    literal = known is not None and _NUMBER.match(known[3] or "")
+    return ClientError(
+        ErrorReport(
+            sqlstate=SqlState.SYNTAX_ERROR,
+            message="syntax error" if known is None or literal else known[0],
+            detail="PostgreSQL's grammar, as Sluice has it, does not accept this text.",
+            hint="Check the statement's syntax.",
         )
     )
 

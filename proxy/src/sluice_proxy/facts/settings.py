@@ -40,8 +40,13 @@ _HARMLESS = frozenset(
         "enable_material",
         "enable_memoize",
         "enable_incremental_sort",
-        "enable_gathermerge",
+        "enable_async_append",
+        "enable_distinct_reordering",
+        "enable_group_by_reordering",
         "enable_parallel_append",
+        "enable_presorted_aggregate",
+        "enable_self_join_elimination",
+        "enable_gathermerge",
         "enable_parallel_hash",
         "enable_partition_pruning",
         "enable_partitionwise_join",
@@ -56,6 +61,11 @@ _HARMLESS = frozenset(
         "from_collapse_limit",
         "join_collapse_limit",
         "geqo",
+        "geqo_effort",
+        "geqo_generations",
+        "geqo_pool_size",
+        "geqo_seed",
+        "geqo_selection_bias",
         "geqo_threshold",
         "jit",
         "jit_above_cost",
@@ -70,6 +80,8 @@ _HARMLESS = frozenset(
         "plan_cache_mode",
         "constraint_exclusion",
         "cursor_tuple_fraction",
+        "default_text_search_config",
+        "recursive_worktable_factor",
         "gin_fuzzy_search_limit",
         "lc_messages",
         "lc_monetary",
@@ -101,6 +113,8 @@ _ONLY: dict[str, frozenset[str]] = {
     "default_tablespace": frozenset({""}),
     "xmlbinary": frozenset({"base64", "hex"}),
 }
+_BACK_ONLY = frozenset({"role", "session_authorization"})
+"""May be given back, as DISCARD ALL does anyway: whoever has logged in is asked for in every statement's policy."""
 
 
 def free_valued_names() -> list[str]:
@@ -128,5 +142,7 @@ def settings_allowed(name: str, value: str | None) -> str | None:
             return None
         return f'setting "{folded}" may only be {" or ".join(sorted(_ONLY[folded]))!s}'
     if folded in _HARMLESS:
+        return None
+    if folded in _BACK_ONLY and (value is None or (folded, value.lower()) == ("role", "none")):
         return None
     return f'setting "{folded}" is not one that a session under a policy may change'

@@ -9,8 +9,7 @@ from typing import Any, cast
 
 import pglast.parser
 
-from sluice_proxy.facts.refusals import not_understood
-from sluice_proxy.reports import ClientError, ErrorReport, SqlState
+from sluice_proxy.facts.refusals import not_understood, syntax_error
 
 Node = dict[str, Any]
 
@@ -46,7 +45,7 @@ def parse(text: bytes) -> tuple[RawStatement, ...]:
     """Parse a whole text.
 
     Raises:
-        ClientError: PostgreSQL's grammar does not know it (0A000; the server would say 42601).
+        ClientError: PostgreSQL's grammar does not know it (42601, as the server says).
     """
     try:
         decoded = text.decode()
@@ -54,14 +53,7 @@ def parse(text: bytes) -> tuple[RawStatement, ...]:
     except UnicodeDecodeError as error:
         raise not_understood("text that is not UTF-8") from error
     except pglast.parser.ParseError as error:
-        raise ClientError(
-            ErrorReport(
-                sqlstate=SqlState.FEATURE_NOT_SUPPORTED,
-                message="statement not supported by Sluice: it does not parse",
-                detail="PostgreSQL's grammar, as Sluice has it, does not accept this text.",
-                hint="Check the statement's syntax.",
-            )
-        ) from error
+        raise syntax_error(str(error.args[0])) from error
     except RecursionError as error:
         raise not_understood("a statement nested too deeply") from error
     statements: list[RawStatement] = []

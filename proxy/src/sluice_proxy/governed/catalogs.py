@@ -9,12 +9,14 @@ from sluice_proxy import allowlists
 from sluice_proxy.allowlists import relations as replacements
 from sluice_proxy.catalog.model import Catalog, Column, Relation
 from sluice_proxy.decisions import Mask, Parts
-from sluice_proxy.governed.entries import UNREVIEWED
 
 SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
 
-_OIDS_MAX = 400
-"""Longest list put into a statement (about 3 kB); beyond it the column is hidden for every row."""
+_OIDS_MAX = 4000
+"""Longest list put into a statement (about 30 kB); beyond it the column is hidden for every row."""
+_NAMES_MAX = 1000
+_BETWEEN = "\x1f"
+"""Separates the parts of a name where no name has it."""
 _NUMBERS_PER_RELATION = 65536
 """More than any attribute number: (relation, attribute) pairs become one number."""
 
@@ -25,16 +27,17 @@ class _Lists:
 
     plain: tuple[int, ...]
     """Relations that nothing holds for."""
-    governed: tuple[int, ...]
-    bound: tuple[int, ...]
-    """Partitions by a classified column."""
+    bounds: tuple[int, ...]
+    """Partitions by columns that nothing holds for."""
     columns: tuple[int, ...]
-    """Classified columns, as relation * 65536 + attribute number."""
+    """Columns with a default or expression that may be shown, as relation * 65536 + attribute number."""
+    names: tuple[str, ...]
+    """The same, by their names."""
 
 
 def governed(
     catalog: Catalog, classes: Mapping[int, Mapping[str, str]]
-) -> Iterator[tuple[Relation, Mapping[str, Mask], str | None]]:
+) -> Iterator[tuple[Relation, Mapping[str, Mask], str | None, Parts]]:
     """Yield every catalog relation that is not shown as it is: masks by column, or why it is denied.
 
     Args:
@@ -46,7 +49,7 @@ def governed(
     except allowlists.UnsupportedMajorError as error:
         for relation in catalog.by_oid.values():
             if relation.schema in SYSTEM_SCHEMAS:
-                yield relation, {}, str(error)
+                yield relation, {}, str(error), ()
         return
     lists = _lists(catalog, classes)
     for relation in catalog.by_oid.values():
@@ -54,7 +57,7 @@ def governed(
             continue
         access = allowed.relation(relation.qualified)
         if access.denied:
-            yield relation, {}, f'"{relation.qualified}" tells of hidden rows or masked values'
+            yield relation, {}, f'"{relation.qualified}" tells of hidden rows or masked values', ()
             continue
         masks = {
             column.name: _mask(column, replaced, access, lists)
@@ -62,45 +65,49 @@ def governed(
             if (replaced := access.replaced(column.name)) is not None
         }
         if masks:
-            yield relation, masks, None
+            yield relation, masks, None, access.rows
 
 
 def _lists(catalog: Catalog, classes: Mapping[int, Mapping[str, str]]) -> _Lists:
     plain: list[int] = []
-    bound: list[int] = []
+    bounds: list[int] = []
     columns: list[int] = []
+    names: list[str] = []
     for relation in catalog.by_oid.values():
+        if relation.schema in SYSTEM_SCHEMAS:
+            continue
         held = classes.get(relation.oid)
         if held is None:
-            if relation.schema not in SYSTEM_SCHEMAS:
-                plain.append(relation.oid)
-            continue
-        parents = (catalog.by_oid.get(oid) for oid in relation.parents)
-        if any(p is not None and p.partition_key & held.keys() for p in parents):
-            bound.append(relation.oid)
-        columns.extend(
-            relation.oid * _NUMBERS_PER_RELATION + column.number
-            for column in relation.columns
-            if held.get(column.name, UNREVIEWED) != UNREVIEWED
-        )
-    return _Lists(tuple(plain), tuple(classes), tuple(bound), tuple(columns))
+            plain.append(relation.oid)
+        parents = [catalog.by_oid.get(oid) for oid in relation.parents]
+        if parents and all(
+            p is not None and not p.partition_key & classes.get(p.oid, {}).keys() for p in parents
+        ):
+            bounds.append(relation.oid)
+        for column in relation.columns:
+            if (column.default is None and not column.generated) or column.name in (held or ()):
+                continue
+            columns.append(relation.oid * _NUMBERS_PER_RELATION + column.number)
+            names.append(_BETWEEN.join((relation.schema, relation.name, column.name)))
+    return _Lists(tuple(plain), tuple(bounds), tuple(columns), tuple(names))
 
 
 def _mask(column: Column, replaced: str, access: allowlists.CatalogAccess, lists: _Lists) -> Mask:
     name, owner = column.name, (access.owner or "",)
     match replaced:
         case replacements.DEFINITION:
-            before, after = allowlists.definition_sql("\0").split("\0")
-            return _expression((f"({before}", (name,), f"::pg_catalog.text{after})"))
+            return _expression(_definition((name,)))
         case replacements.ESTIMATE:
             nothing = "'-1'" if name == "reltuples" else "'0'"
             return _shown_for((name,), owner, lists.plain, nothing, column)
+        case replacements.DEFAULT:
+            return _default((name,), access.names or ("", "", ""), lists.names)
         case replacements.PARTITION_BOUND:
-            return _hidden_for((name,), owner, lists.bound)
+            return _shown_for((name,), owner, lists.bounds, "NULL", column)
         case replacements.OF_RELATION:
-            return _hidden_for((name,), owner, lists.governed)
+            return _shown_for((name,), owner, lists.plain, "NULL", column)
         case replacements.OF_COLUMNS:
-            return _hidden_columns((name,), owner, (access.numbers or "",), lists.columns)
+            return _shown_columns((name,), owner, (access.numbers or "",), lists.columns)
         case _:
             return Mask("null")
 
@@ -124,30 +131,29 @@ def _shown_for(
     )
 
 
-def _hidden_for(column: tuple[str], owner: tuple[str], oids: tuple[int, ...]) -> Mask:
-    if len(oids) > _OIDS_MAX:
-        return Mask("null")
-    among = f" OPERATOR(pg_catalog.=) ANY ({_array(oids, 'oid')}) THEN NULL ELSE "
-    return _expression(("(CASE WHEN ", owner, among, column, " END)"))
+def _definition(column: tuple[str]) -> Parts:
+    before, after = allowlists.definition_sql("\0").split("\0")
+    return (f"({before}", column, f"::pg_catalog.text{after})")
 
 
-def _hidden_columns(
+def _default(column: tuple[str], of: tuple[str, str, str], names: tuple[str, ...]) -> Mask:
+    if len(names) > _NAMES_MAX:
+        return _expression(_definition(column))
+    between = f" OPERATOR(pg_catalog.||) '{_BETWEEN}' OPERATOR(pg_catalog.||) "
+    text = "::pg_catalog.text"
+    listed = ",".join("'" + name.replace("'", "''") + "'" for name in names)
+    among = f"{text}) OPERATOR(pg_catalog.=) ANY (ARRAY[{listed}]{text}[]) THEN "
+    whose = ((of[0],), f"{text}{between}", (of[1],), f"{text}{between}", (of[2],))
+    redacted = _definition(column)
+    return _expression(("(CASE WHEN (", *whose, among, column, f"{text} ELSE ", *redacted, " END)"))
+
+
+def _shown_columns(
     column: tuple[str], owner: tuple[str], number: tuple[str], keys: tuple[int, ...]
 ) -> Mask:
     if len(keys) > _OIDS_MAX:
         return Mask("null")
     times = f"::pg_catalog.int8 OPERATOR(pg_catalog.*) '{_NUMBERS_PER_RELATION}'::pg_catalog.int8"
-    among = (
-        f"::pg_catalog.int8) OPERATOR(pg_catalog.=) ANY ({_array(keys, 'int8')}) THEN NULL ELSE "
-    )
-    return _expression(
-        (
-            "(CASE WHEN ((",
-            owner,
-            f"{times}) OPERATOR(pg_catalog.+) ",
-            number,
-            among,
-            column,
-            " END)",
-        )
-    )
+    among = f"::pg_catalog.int8) OPERATOR(pg_catalog.=) ANY ({_array(keys, 'int8')}) THEN "
+    before = ("(CASE WHEN ((", owner, f"{times}) OPERATOR(pg_catalog.+) ", number, among)
+    return _expression((*before, column, " END)"))

@@ -75,10 +75,13 @@ def _work_out(catalog: Catalog, decision: SessionDecision) -> dict[int, Governed
             denial = _sequence_denial(relation, catalog, found)
             if denial is not None:
                 found[relation.oid] = GovernedRelation(relation, {}, {}, (), frozenset(), denial)
-    for relation, masks, denial in catalogs.governed(
+    for relation, masks, denial, rows in catalogs.governed(
         catalog, {o: g.classes for o, g in found.items()}
     ):
-        found[relation.oid] = GovernedRelation(relation, {}, masks, (), frozenset(), denial)
+        filters = (rows,) if rows else ()
+        found[relation.oid] = GovernedRelation(
+            relation, {}, masks, filters, frozenset(columns_of(rows)), denial
+        )
     return found
 
 
