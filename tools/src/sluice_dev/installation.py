@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ class Installation:
 
     kubectl: Kubectl
     images: dict[str, str]
+    contents: dict[str, str] = field(default_factory=dict[str, str])
+    """What tells the content of an image, by its name, where that is known."""
 
     @property
     def demo(self) -> Images:
@@ -40,6 +42,10 @@ class Installation:
             arguments += [
                 "--set", f"images.{name}.repository={repository}", "--set-string", f"images.{name}.tag={tag}",
             ]  # fmt: skip
+        # Built anew, an image keeps its name: the processes must start anew all the same.
+        content = self.contents.get(self.images["operator"], "").removesuffix(".json")[:16]
+        for component in COMPONENTS if content else ():
+            arguments += ["--set-string", f"{component}.podAnnotations.image-content={content}"]
         return arguments
 
     def upgrade(self, *more: str, timeout_s: int = 180) -> None:
@@ -104,7 +110,7 @@ def connect() -> Installation:
     """Return the installation in the running cluster."""
     found: dict[str, Any] = json.loads(_cluster("env"))
     kubectl = Kubectl(Path(found["kubeconfig"]), _words(found["kubectl"]), _words(found["helm"]))
-    return Installation(kubectl, dict(found["images"]))
+    return Installation(kubectl, dict(found["images"]), dict(found.get("contents", {})))
 
 
 def _words(program: str | list[str]) -> list[str]:

@@ -200,6 +200,7 @@ def _env(options: argparse.Namespace) -> int:
         "kubectl": str(programs.kubectl_link()),
         "helm": str(programs.ensure(programs.HELM)),
         "images": names,
+        "contents": cluster.loaded() if isinstance(cluster, LocalCluster) else {},
     }
     print(json.dumps(values, indent=1))
     return 0

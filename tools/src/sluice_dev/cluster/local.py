@@ -125,7 +125,7 @@ class LocalCluster:
         if self._number is None or self._running.pid("containerd") is None:
             raise ClusterError(f"cluster {self.name} is not up; run `tools/cluster up`")
         self._need_root()
-        wanted, loaded = archives.contents(archive), self._loaded()
+        wanted, loaded = archives.contents(archive), self.loaded()
         if all(loaded.get(name) == content for name, content in wanted.items()):
             return
         files = self._files(Network(self._number))
@@ -137,7 +137,8 @@ class LocalCluster:
             raise ClusterError(f"loading {archive}: {done.stderr.strip()[-2000:]}")
         (self.directory / "loaded.json").write_text(json.dumps({**loaded, **wanted}))
 
-    def _loaded(self) -> dict[str, str]:
+    def loaded(self) -> dict[str, str]:
+        """Return the names of the images on the node, each with what tells its content."""
         try:
             return json.loads((self.directory / "loaded.json").read_text())
         except (OSError, ValueError):
