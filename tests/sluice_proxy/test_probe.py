@@ -36,7 +36,15 @@ def test_search_path_and_temporary_tables_are_seen(database_dsn):
         state = probe(connection)
         assert state.search_path == ("pg_temp", "pg_catalog", "arch", "public")
         assert state.temporary["notes"].columns == ("id", "body")
+        connection.execute("CREATE TABLE lasting (id int, mark text)")
+        connection.execute("CREATE TEMP VIEW mixed AS SELECT mark FROM lasting, seen")
+        state = probe(connection)
+        oid = connection.execute("SELECT 'lasting'::regclass::oid::int8").fetchone()
+        assert oid is not None
         assert state.temporary["seen"].kind == "v"
+        assert state.temporary["seen"].reads_own == {"notes"}
+        assert state.temporary["mixed"].reads_own == {"seen"}
+        assert state.temporary["mixed"].reads == {(oid[0], 2)}
 
 
 def test_holdable_cursors_are_counted(database_dsn):

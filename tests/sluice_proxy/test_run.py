@@ -295,6 +295,24 @@ async def test_session_with_temporary_tables_ends_when_masks_change(making, star
             await value(client)
 
 
+async def test_session_with_temporary_views_ends_when_the_catalog_changes(making, start, database):
+    running = await start(database, making.signer.bundle(1, session=restricted(making)))
+    async with await running.connect() as client, await running.connect() as other:
+        await client.execute("CREATE TEMP VIEW kept AS SELECT * FROM users")
+        assert RAW not in str(await (await client.execute("SELECT * FROM kept")).fetchall())
+        with psycopg.connect(database, autocommit=True) as owner:
+            owner.execute("ALTER TABLE public.users ADD COLUMN added text")
+
+        async def keep_reading() -> None:
+            for _ in range(50):
+                await client.execute("SELECT * FROM kept")
+                await asyncio.sleep(0.1)
+
+        with pytest.raises(psycopg.OperationalError, match=r"opened again|closed the connection"):
+            await keep_reading()
+        assert await value(other) == REDACTED
+
+
 async def test_role_that_acts_for_another_is_refused(making, start, database):
     with psycopg.connect(database, autocommit=True) as owner:
         owner.execute("DROP ROLE IF EXISTS acting")

@@ -91,7 +91,10 @@ def _key(context: SessionContext, *, expired: bool) -> bytes:
         context.database,
         context.role,
         context.search_path,
-        sorted((item.name, item.kind, item.columns) for item in context.temporary.values()),
+        sorted(
+            (item.name, item.kind, item.columns, sorted(item.reads), sorted(item.reads_own))
+            for item in context.temporary.values()
+        ),
         decision_digest(context.decision),
         None if catalog is None else [catalog.database, catalog.version],
         context.server_major,

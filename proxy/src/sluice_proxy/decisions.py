@@ -101,6 +101,10 @@ class TemporaryRelation:
     kind: str
     """``pg_class.relkind``."""
     columns: tuple[str, ...]
+    reads: frozenset[tuple[int, int]] = frozenset()
+    """Of a view: oids of the relations that it reads, each with the number of a column, or 0."""
+    reads_own: frozenset[str] = frozenset()
+    """Of a view: temporary relations that it reads."""
 
 
 @dataclass(frozen=True, slots=True)

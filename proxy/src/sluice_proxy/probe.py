@@ -27,7 +27,16 @@ SELECT session_user::pg_catalog.text, current_user::pg_catalog.text,
  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(c.relname, c.relkind,
    (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
      WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid
-      AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped)))::pg_catalog.text
+      AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped),
+   CASE WHEN c.relkind OPERATOR(pg_catalog.=) 'v' THEN
+    (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(t.oid, d.refobjsubid, CASE WHEN
+       t.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() THEN t.relname END))
+     FROM pg_catalog.pg_rewrite r, pg_catalog.pg_depend d, pg_catalog.pg_class t
+     WHERE r.ev_class OPERATOR(pg_catalog.=) c.oid
+      AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+      AND d.objid OPERATOR(pg_catalog.=) r.oid
+      AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND t.oid OPERATOR(pg_catalog.=) d.refobjid AND t.oid OPERATOR(pg_catalog.<>) c.oid) END))::pg_catalog.text
   FROM pg_catalog.pg_class c
   WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
    AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,m,p,f,S}'::pg_catalog."char"[])),
@@ -102,9 +111,17 @@ def _parse(row: Sequence[bytes | None]) -> SessionProbe:
 
 def _temporary(items: Sequence[Any]) -> dict[str, TemporaryRelation]:
     return {
-        str(name): TemporaryRelation(str(name), str(kind), tuple(columns or ()))
-        for name, kind, columns in items
+        str(name): TemporaryRelation(
+            str(name), str(kind), tuple(columns or ()), *_read(reads or ())
+        )
+        for name, kind, columns, reads in items
     }
+
+
+def _read(reads: Sequence[Any]) -> tuple[frozenset[tuple[int, int]], frozenset[str]]:
+    """Return what a view reads: columns of the database's relations, and the session's own temporary ones."""
+    lasting = frozenset((int(oid), int(column)) for oid, column, own in reads if own is None)
+    return lasting, frozenset(str(own) for _, _, own in reads if own is not None)
 
 
 def _text(value: str | None) -> str:

@@ -14,6 +14,7 @@ import structlog
 from sluice_proxy import _native, admission
 from sluice_proxy import log_keys as keys
 from sluice_proxy.bundles.client import BundleClient
+from sluice_proxy.catalog.model import RelationKind
 from sluice_proxy.contexts import Contexts, decision_digest
 from sluice_proxy.databases import Database, Databases
 from sluice_proxy.decide import Decider, Workload
@@ -50,6 +51,8 @@ class Session:
     state_known: bool = False
     """A state was given: from then on ``decision`` is what the client works under."""
     closing: bool = False
+    catalog_version: int | None = None
+    """Of the catalog at the last state that was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +187,8 @@ class Sessions:
         if probe is not None and decision.level >= Level.GUARDED:
             _check_users(probe, session.role)
         close = self._reason_to_close(session, decision, probe)
+        if close is None and probe is not None:
+            close = self._old_views(session, probe)
         if close is None and decision.level == Level.RESTRICTED:
             close = await self._restricted_problem(session, decision, request.reason)
         if close is None:
@@ -318,6 +323,17 @@ class Sessions:
                 "Masks or filters changed, and the session holds results in temporary tables or cursors."
             )
         return None
+
+    def _old_views(self, session: Session, probe: SessionProbe) -> ErrorReport | None:
+        """Return why a session with temporary views cannot go on: they keep the masks of another catalog."""
+        catalog = self._databases.catalog(session.database)
+        version = None if catalog is None else catalog.version
+        before, session.catalog_version = session.catalog_version, version
+        if before in (None, version) or not any(
+            item.kind == RelationKind.VIEW for item in probe.temporary.values()
+        ):
+            return None
+        return _tightened("The catalog changed, and the session holds temporary views.")
 
     def _context(
         self,

@@ -8,6 +8,7 @@ from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.newrows import check_sql, failing
+from sluice_proxy.facts.objects import no_settings
 from sluice_proxy.facts.predicates import clause
 from sluice_proxy.facts.projection import projection
 from sluice_proxy.facts.refusals import not_understood, refused
@@ -98,6 +99,7 @@ def _query(a: Analysis, body: Node) -> SessionEffects | None:
     end = a.tokens.close(opening)
     if kind == "SelectStmt":
         a.query(a, query, None, end=end, role="top")
+        no_settings(a)
     else:
         a.write(a, kind, query, None, end=end)
     a.kind = "copy"

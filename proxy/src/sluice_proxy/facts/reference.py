@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sluice_proxy.facts import nodes
+from sluice_proxy.facts import nodes, parts
 from sluice_proxy.facts.tree import SINCE
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "reference" / "statements.md"
@@ -42,13 +42,13 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "Judged with the node that they belong to; anywhere else they are denied."
     yield ""
-    yield ", ".join(f"`{name}`" for name in sorted(nodes.PARTS)) + "."
+    yield ", ".join(f"`{name}`" for name in sorted(parts.PARTS)) + "."
     yield ""
     yield "## Never in a parser's tree"
     yield ""
     yield "Made by the server's analysis and planning; a tree that holds one is denied."
     yield ""
-    yield ", ".join(f"`{name}`" for name in sorted(nodes.INTERNAL)) + "."
+    yield ", ".join(f"`{name}`" for name in sorted(parts.INTERNAL)) + "."
 
 
 def _section(title: str, treatments: Mapping[str, nodes.Treatment]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from sluice_proxy.facts.projection import SYSTEM_SCHEMAS, projection
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Fences, Level, Query, Source
 from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.viewed import note_view
 from sluice_proxy.governed import GovernedRelation
 
 
@@ -76,6 +77,7 @@ def described(a: Analysis, resolved: Resolved, level: Level, alias: str | None) 
         source.governed = a.governed.get(resolved.relation.oid)
     elif resolved.temporary is not None:
         source.columns = resolved.temporary.columns
+        note_view(a, resolved.temporary)
     if a.enforcing:
         readable(a, resolved, source.governed)
     return source
@@ -313,6 +315,7 @@ def _join_alias(alias: Node, both: list[Source], level: Level, *, hides: bool) -
             source.everything = True
     for source in both:
         source.hidden_name |= hides
+    level.renamed()
     level.sources.append(joined)
 
 
@@ -347,6 +350,7 @@ def name_apart(level: Level) -> None:
         for each in (source, other):
             if each.governed is not None and not each.aliased and each.schema is not None:
                 each.refname = f"{each.refname[:40]}_{each.schema[:20]}"
+                level.renamed()
                 break
 
 

@@ -34,6 +34,12 @@ def target_of(a: Analysis, body: Node, level: Level) -> Source:
             raise refused(
                 f'permission denied for table "{resolved.name}"', detail="It has rewrite rules."
             )
+        if resolved.temporary is not None and resolved.temporary.kind == "v":
+            raise refused(
+                f'permission denied for view "{resolved.name}"',
+                detail="Nothing is written through temporary views.",
+                hint="Write to the table itself.",
+            )
         sources.qualify(a, relation, resolved)
         a.target_alias = alias
     level.sources.append(source)

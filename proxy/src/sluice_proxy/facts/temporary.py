@@ -42,8 +42,22 @@ _ALTERATIONS = frozenset(
         "AT_AddIdentity",
         "AT_DropIdentity",
         "AT_SetIdentity",
+        "AT_SetStatistics",
+        "AT_SetStorage",
+        "AT_SetOptions",
+        "AT_ResetOptions",
+        "AT_SetRelOptions",
+        "AT_ResetRelOptions",
+        "AT_ReplicaIdentity",
+        "AT_DropExpression",
+        "AT_ValidateConstraint",
     ]
 )
+
+
+TABLES = "rp"
+"""Kinds of relations that are tables."""
+_TIES = ("inhRelations", "partbound", "partspec", "ofTypename", "accessMethod")
 
 
 def ddl_refused(what: str) -> Exception:
@@ -56,7 +70,7 @@ def ddl_refused(what: str) -> Exception:
     )
 
 
-def _made(a: Analysis, relation: Node, what: str) -> bool:
+def made(a: Analysis, relation: Node, what: str) -> bool:
     """Judge where a new table goes; return True for a temporary one.
 
     Any other needs the action ddl.create from the policy, and its name is spliced to where it goes.
@@ -73,11 +87,11 @@ def _made(a: Analysis, relation: Node, what: str) -> bool:
     if "catalogname" in relation or schema.startswith("pg_") or schema == "information_schema":
         raise ddl_refused(what)
     a.actions.add("ddl.create")
-    made = Resolved(schema, relation["relname"])
-    use = a.use(made)
+    place = Resolved(schema, relation["relname"])
+    use = a.use(place)
     if use is not None:
         use.written = True
-    sources.qualify(a, relation, made)
+    sources.qualify(a, relation, place)
     return False
 
 
@@ -86,15 +100,14 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
     relation = body["relation"]
     a.kind = "create table"
     a.visit(relation)
-    temporary = _made(a, relation, "CREATE TABLE")
+    temporary = made(a, relation, "CREATE TABLE")
     if not a.enforcing:
         return None
-    if any(
-        key in body
-        for key in ("inhRelations", "partbound", "partspec", "ofTypename", "accessMethod")
-    ):
+    ties = {"inhRelations", "partbound", "partspec"} if temporary else set[str]()
+    if any(key in body for key in {*_TIES} - ties):
         raise ddl_refused("CREATE TABLE with INHERITS, PARTITION or OF")
     level = _level(relation["relname"], body)
+    _partition(a, body, level)
     for item in body.get("tableElts", ()):
         kind, element = unwrap(item)
         if kind == "ColumnDef":
@@ -105,9 +118,29 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
             _like(a, element)
         else:
             raise not_understood(f"{kind} in CREATE TABLE")
-    if temporary and not a.liked:
+    if temporary and not a.liked and "inhRelations" not in body:
         a.created = (relation["relname"], level.sources[0].columns or ())
     return _REFRESH
+
+
+def _partition(a: Analysis, body: Node, level: Level) -> None:
+    """Check the parents and the partitioning of a temporary table; only temporary ones may be tied together."""
+    for item in body.get("inhRelations", ()):
+        owned(a, unwrap(item)[1], "CREATE TABLE with INHERITS or PARTITION OF")
+    for item in body.get("partspec", {}).get("partParams", ()):
+        _, element = unwrap(item)
+        if "expr" in element:
+            expression(a, element["expr"], level)
+        if len(strings(element.get("opclass"))) > 1 or len(strings(element.get("collation"))) > 1:
+            raise not_understood("an operator class or a collation with a schema")
+    bound = body.get("partbound", {})
+    for key in ("listdatums", "lowerdatums", "upperdatums"):
+        for item in bound.get(key, ()):
+            kind, value = unwrap(item)
+            if kind == "ColumnRef" and strings(value["fields"]) in (["minvalue"], ["maxvalue"]):
+                a.visit(value)
+            else:
+                expression(a, item, Level(None))
 
 
 def _level(name: str, body: Node) -> Level:
@@ -131,10 +164,22 @@ def column(a: Analysis, element: Node, level: Level) -> None:
 
 def constraint(a: Analysis, element: Node, level: Level) -> None:
     """Check a constraint's definition."""
-    if element["contype"] not in _CONSTRAINTS:
+    if element["contype"] == "CONSTR_FOREIGN":
+        _foreign_key(a, element, level)
+    elif element["contype"] not in _CONSTRAINTS:
         raise ddl_refused("constraints of this kind")
     if "raw_expr" in element:
         expression(a, element["raw_expr"], level)
+
+
+def _foreign_key(a: Analysis, element: Node, level: Level) -> None:
+    """Let one temporary table of the session refer to another, or to itself."""
+    table = element["pktable"]
+    if "schemaname" not in table and table["relname"] == level.sources[0].refname:
+        a.visit(table)
+        sources.qualify(a, table, Resolved("pg_temp", table["relname"]))
+        return
+    owned(a, table, "a foreign key")
 
 
 def _like(a: Analysis, element: Node) -> None:
@@ -157,7 +202,7 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     a.visit(into)
     if body.get("objtype") != "OBJECT_TABLE":
         raise ddl_refused("CREATE MATERIALIZED VIEW")
-    temporary = _made(a, into, "CREATE TABLE AS")
+    temporary = made(a, into, "CREATE TABLE AS")
     kind, query = unwrap(body["query"])
     if kind != "SelectStmt":
         raise not_understood("CREATE TABLE AS EXECUTE")
@@ -165,10 +210,10 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     words = [a.tokens.word(index) for index in range(max(a.span[0], end - 3), end)]
     if words[-1:] == ["data"] and "with" in words:
         end = end - (3 if words[-2:-1] == ["no"] else 2)
-    made = a.query(a, query, None, end=end, role="top")
+    found = a.query(a, query, None, end=end, role="top")
     named = into.get("colNames") or body["into"].get("colNames")
-    if temporary and made.columns is not None and not named:
-        a.created = (into["relname"], made.columns)
+    if temporary and found.columns is not None and not named:
+        a.created = (into["relname"], found.columns)
     a.kind = "create table as"
     a.actions.add("select")
     return _REFRESH
@@ -178,15 +223,17 @@ def select_into(a: Analysis, body: Node) -> SessionEffects | None:
     """SELECT … INTO."""
     into = body["intoClause"]["rel"]
     a.visit(into)
-    _made(a, into, "SELECT INTO")
+    made(a, into, "SELECT INTO")
     return _REFRESH
 
 
-def owned(a: Analysis, relation: Node, what: str) -> str:
-    """Return the name of the session's own temporary table that is meant, and qualify it."""
+def owned(a: Analysis, relation: Node, what: str, kinds: str = TABLES) -> str:
+    """Return the name of the session's own temporary relation that is meant, and qualify it."""
     a.visit(relation)
     resolved = sources.lookup(a, relation)
-    if resolved.schema != "pg_temp":
+    if resolved.schema != "pg_temp" or (
+        resolved.temporary and resolved.temporary.kind not in kinds
+    ):
         raise ddl_refused(what)
     sources.qualify(a, relation, resolved)
     return resolved.name
@@ -237,9 +284,19 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
                 column(a, definition, level)
             elif kind == "Constraint":
                 constraint(a, definition, level)
-            elif kind != "List":
+            elif kind not in ("List", "Integer", "String", "ReplicaIdentityStmt"):
                 expression(a, command["def"], level)
     return _REFRESH
+
+
+_RENAMED = {
+    "OBJECT_TABLE": TABLES,
+    "OBJECT_COLUMN": TABLES,
+    "OBJECT_TABCONSTRAINT": TABLES,
+    "OBJECT_INDEX": TABLES,
+    "OBJECT_SEQUENCE": "S",
+    "OBJECT_VIEW": "v",
+}
 
 
 def rename(a: Analysis, body: Node) -> SessionEffects | None:
@@ -250,45 +307,51 @@ def rename(a: Analysis, body: Node) -> SessionEffects | None:
             a.visit(body["relation"])
         a.actions.add("ddl.alter")
         return None
-    if (
-        body.get("renameType") not in ("OBJECT_TABLE", "OBJECT_COLUMN", "OBJECT_INDEX")
-        or "relation" not in body
-    ):
+    kinds = _RENAMED.get(body.get("renameType", ""))
+    if kinds is None or "relation" not in body:
         raise ddl_refused("ALTER … RENAME")
-    owned(a, body["relation"], "ALTER TABLE")
+    owned(a, body["relation"], "ALTER … RENAME", kinds)
     return _REFRESH
 
 
+_DROPPED = {"OBJECT_TABLE": TABLES, "OBJECT_SEQUENCE": "S", "OBJECT_VIEW": "v", "OBJECT_INDEX": ""}
+
+
 def drop(a: Analysis, body: Node) -> SessionEffects | None:
-    """DROP TABLE and DROP INDEX."""
+    """DROP TABLE, VIEW, SEQUENCE and INDEX."""
     a.kind = "drop"
     if not a.enforcing:
         a.actions.add("ddl.drop")
         return None
-    if body["removeType"] not in ("OBJECT_TABLE", "OBJECT_INDEX"):
+    kinds = _DROPPED.get(body["removeType"])
+    if kinds is None:
         raise ddl_refused(f"DROP {body['removeType'].removeprefix('OBJECT_').replace('_', ' ')}")
     names = [strings(unwrap(item)[1].get("items")) for item in body["objects"]]
     for parts in names:
         if len(parts) > 2 or (len(parts) == 2 and parts[0] != "pg_temp"):
             raise ddl_refused("DROP of what is not temporary")
-        if parts[-1] not in a.context.temporary and not body.get("missing_ok"):
-            raise ddl_refused(f'DROP of "{parts[-1]}", which is no temporary table of this session')
-    _qualify_dropped(a, names)
-    if body["removeType"] == "OBJECT_TABLE":
+        known = a.context.temporary.get(parts[-1])
+        # Indexes are not among what is known; a name that is not there is nowhere else looked for.
+        if kinds and not body.get("missing_ok") and (known is None or known.kind not in kinds):
+            raise ddl_refused(f'DROP of "{parts[-1]}", which is nothing temporary of this session')
+    index = a.span[0] + 2
+    if a.tokens.word(index) == "concurrently":
+        raise not_understood("DROP INDEX CONCURRENTLY")
+    if a.tokens.word(index) == "if" and a.tokens.word(index + 1) == "exists":
+        index += 2
+    for parts in names:
+        index = qualified_at(a, index, parts) + 1
+    if kinds:
         a.dropped = tuple(parts[-1] for parts in names)
     return _REFRESH
 
 
-def _qualify_dropped(a: Analysis, names: list[list[str]]) -> None:
-    tokens, index = a.tokens, a.span[0] + 2
-    if tokens.word(index) == "concurrently":
-        raise not_understood("DROP INDEX CONCURRENTLY")
-    if tokens.word(index) == "if" and tokens.word(index + 1) == "exists":
-        index += 2
-    for parts in names:
-        end = tokens.dotted_end(index, len(parts))
-        last = end - 1 if len(parts) == 2 else index
-        if tokens.name(last) != parts[-1] and tokens.kinds[last] != "unicode_ident":
-            raise not_understood("a DROP that cannot be found in the text")
-        a.replace(index, end, f"pg_temp.{quoted(parts[-1])}")
-        index = end + 1
+def qualified_at(a: Analysis, index: int, parts: list[str]) -> int:
+    """Qualify the name of a temporary object that stands at this token; return the token behind it."""
+    tokens = a.tokens
+    end = tokens.dotted_end(index, len(parts))
+    last = end - 1 if len(parts) == 2 else index
+    if tokens.name(last) != parts[-1] and tokens.kinds[last] != "unicode_ident":
+        raise not_understood("a name that cannot be found in the text")
+    a.replace(index, end, f"pg_temp.{quoted(parts[-1])}")
+    return end

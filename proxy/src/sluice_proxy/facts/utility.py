@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sluice_proxy.catalog.model import Relation
-from sluice_proxy.facts import copying, sources, temporary
+from sluice_proxy.facts import copying, objects, sources, temporary
 from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.model import SessionEffects
@@ -30,6 +30,7 @@ def inner(a: Analysis, node: Node) -> str:
         a.write(a, kind, body, None, end=a.span[1])
     else:
         raise not_understood(f"{kind} inside another statement")
+    objects.no_settings(a)
     return kind
 
 
@@ -72,7 +73,8 @@ def _set(a: Analysis, body: Node) -> SessionEffects | None:
     if any(value is None for value in values) and name != "timezone":
         raise not_understood("a setting whose value is not a constant")
     given = ", ".join(str(value) for value in values) if kind == "VAR_SET_VALUE" else None
-    reason = settings_allowed(name, given)
+    own = name == "role" and given == a.context.role  # As migration tools end, having asked who they are.
+    reason = settings_allowed(name, "none" if own else given)
     if reason is not None:
         raise refused(
             f'permission denied to set parameter "{name}"',
@@ -241,16 +243,26 @@ def _unlisten(a: Analysis, body: Node) -> SessionEffects | None:
     return None
 
 
+_ROW_EXCLUSIVE = 3
+
+
 def _lock(a: Analysis, body: Node) -> SessionEffects | None:
     a.kind = "lock"
-    if a.enforcing and body.get("mode") != 1:
-        raise refused(
-            "permission denied for LOCK TABLE in this mode",
-            hint="LOCK TABLE … IN ACCESS SHARE MODE works.",
-        )
+    mode = body.get("mode", 8)
     for item in body["relations"]:
         _, relation = unwrap(item)
-        named(a, relation, written=False)
+        strong = mode > _ROW_EXCLUSIVE
+        source = named(a, relation, written=strong)
+        if not strong or not a.enforcing:
+            continue
+        a.actions.add("update")
+        known = a.context.temporary.get(relation["relname"]) if source.schema == "pg_temp" else None
+        if (known is not None and known.kind == "v") or _over_governed(a, source.relation, set()):
+            raise refused(
+                f'permission denied for LOCK TABLE of "{relation["relname"]}" in this mode',
+                detail="A policy masks columns or filters rows of it, or of what is below it.",
+                hint="IN ACCESS SHARE MODE, ROW SHARE MODE and ROW EXCLUSIVE MODE work.",
+            )
     return None
 
 
@@ -289,18 +301,6 @@ def _constraints(a: Analysis, body: Node) -> SessionEffects | None:
     return None
 
 
-def _analyze(a: Analysis, body: Node) -> SessionEffects | None:
-    a.kind = "analyze"
-    if body.get("is_vacuumcmd") or body.get("options"):
-        raise temporary.ddl_refused("VACUUM")
-    relations = [unwrap(item)[1] for item in body.get("rels", ())]
-    if not relations:
-        raise temporary.ddl_refused("ANALYZE of the whole database")
-    for item in relations:
-        temporary.owned(a, item["relation"], "ANALYZE")
-    return None
-
-
 HANDLERS: dict[str, Handler] = {
     "AlterTableStmt": temporary.alter,
     "CallStmt": _call,
@@ -327,6 +327,10 @@ HANDLERS: dict[str, Handler] = {
     "UnlistenStmt": _unlisten,
     "VariableSetStmt": _set,
     "VariableShowStmt": _show,
-    "VacuumStmt": _analyze,
+    "VacuumStmt": objects.vacuum,
+    "AlterSeqStmt": objects.alter_sequence,
+    "CommentStmt": objects.comment,
+    "CreateSeqStmt": objects.create_sequence,
+    "ViewStmt": objects.view,
 }
 """The utility statements that are known; every other one is refused in restricted sessions."""
