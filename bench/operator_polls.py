@@ -20,18 +20,14 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from typing import Any
 
 import aiohttp
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from sluice_dev import cache, children
 from sluice_dev.cluster import ApiServer
-from sluice_operator.bundles.shelf import bundle_name
+from sluice_operator.bundle_names import bundle_name
+from sluice_operator.certificates.authority import Authority
 from sluice_operator.kube.client import Kube, path_of
 from sluice_policy import Profile, SigningKey, bundle, compile_profile, load_directory
 
@@ -75,36 +71,16 @@ class Poller:
                 await asyncio.sleep(0.2)
 
 
-def _certificate() -> tuple[bytes, bytes]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sluice-bundles")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return made.public_bytes(pem), key.private_bytes(pem, form, plain)
-
-
 class Installation:
     """The namespace of the release without its other processes."""
 
     def __init__(self, kube: Kube, server: ApiServer) -> None:
         self._kube = kube
         self._server = server
-        self.certificate, self._key = _certificate()
+        now = datetime.now(UTC)
+        authority = Authority.create(now, timedelta(days=1))
+        self.authority = authority.pem
+        self._certificate, self._key = authority.issue(["127.0.0.1"], now, timedelta(hours=2))
         loaded = load_directory(cache.ROOT / "examples" / "shop")
         self._compiled = compile_profile(loaded.resources, PROFILE)
         self._signing = SigningKey.generate()
@@ -113,7 +89,7 @@ class Installation:
     async def prepare(self) -> None:
         """Make namespaces, accounts and the serving certificate."""
         encoded = {
-            "tls.crt": base64.b64encode(self.certificate).decode(),
+            "tls.crt": base64.b64encode(self._certificate).decode(),
             "tls.key": base64.b64encode(self._key).decode(),
         }
         account = {"kind": "ServiceAccount", "name": "sluice-bundles", "namespace": HOME}
@@ -284,7 +260,7 @@ async def _measure(server: ApiServer, kube: Kube, polls: int, changes: int) -> d
     await home.prepare()
     kubeconfig = str(server.service_account_kubeconfig(HOME, "sluice-bundles"))
     tokens = await _in_batches(home.token(number) for number in range(polls))
-    context = ssl.create_default_context(cadata=home.certificate.decode())
+    context = ssl.create_default_context(cadata=home.authority.decode())
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(replica(kubeconfig, "first"))
         connector = aiohttp.TCPConnector(ssl=context, limit=0)

@@ -22,8 +22,8 @@ import aiohttp
 
 from sluice_dev import cache, children
 from sluice_dev.cluster import ApiServer
+from sluice_operator.bundle_names import bundle_name
 from sluice_operator.kube.client import Kube, path_of
-from sluice_operator.reconcile.publishing import bundle_name
 from sluice_policy import Profile
 
 PODS, NAMESPACES, WORKLOADS, CHANGES = 10_000, 50, 4, 30

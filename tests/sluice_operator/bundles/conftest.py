@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import ipaddress
 import itertools
 import json
 import ssl
@@ -18,14 +17,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from sluice_dev.cluster import ApiServer
+from sluice_operator.bundle_names import bundle_name
 from sluice_operator.bundles.replica import BundlesSettings, Replica
-from sluice_operator.bundles.shelf import bundle_name
+from sluice_operator.certificates.authority import Authority
 from sluice_operator.kube.bundle_store import BundleStore
 from sluice_operator.kube.client import Kube, path_of
 from sluice_operator.settings import CommonSettings
@@ -37,30 +33,11 @@ ACCOUNT = "desk"
 
 
 def certificate() -> dict[str, bytes]:
-    """A serving certificate that signs itself: its own CA."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sluice-bundles")])
+    """A serving certificate of an authority of its own, as the Secret holds it."""
     now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return {"tls.crt": made.public_bytes(pem), "tls.key": private}
+    authority = Authority.create(now, timedelta(days=1))
+    chain, key = authority.issue(["127.0.0.1"], now, timedelta(hours=1))
+    return {"tls.crt": chain, "tls.key": key, "ca.crt": authority.pem}
 
 
 def rights(namespace: str) -> list[dict[str, Any]]:
@@ -239,7 +216,7 @@ class Service:
         self.tls = data
 
     def trusting(self, data: dict[str, bytes]) -> aiohttp.ClientSession:
-        context = ssl.create_default_context(cadata=data["tls.crt"].decode())
+        context = ssl.create_default_context(cadata=data["ca.crt"].decode())
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
         return aiohttp.ClientSession(connector=connector)
 
@@ -305,7 +282,7 @@ async def service(api_server: ApiServer, home: Home) -> AsyncIterator[Service]:
         own = await stack.enter_async_context(Kube.connect(home.kubeconfig))
         await make_tenant(admin, tenant)
         replica = Replica(settings, BundleStore(own, home.namespace))
-        context = ssl.create_default_context(cadata=tls["tls.crt"].decode())
+        context = ssl.create_default_context(cadata=tls["ca.crt"].decode())
         connector = aiohttp.TCPConnector(ssl=context, limit=0)
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
         one = Service(admin, home.namespace, tenant, settings, replica, tls, http)

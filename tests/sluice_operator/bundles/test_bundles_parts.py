@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice_operator.bundle_names import bundle_name
 from sluice_operator.bundles.callers import Caller
 from sluice_operator.bundles.refusals import Refusal
 from sluice_operator.bundles.reports import DENIALS_MAX, SILENT_MAX_S, Reports
 from sluice_operator.bundles.service import wait_s
-from sluice_operator.bundles.shelf import Offer, Shelf, bundle_name
+from sluice_operator.bundles.shelf import Offer, Shelf
 from sluice_operator.bundles.statuses import parse_status
 from sluice_operator.kube.bundle_store import ObjectMeta, StoredBundle
 from sluice_operator.kube.errors import UnavailableError

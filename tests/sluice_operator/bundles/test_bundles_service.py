@@ -10,7 +10,7 @@ import aiohttp
 import jsonschema
 import pytest
 
-from sluice_operator.bundles.shelf import bundle_name
+from sluice_operator.bundle_names import bundle_name
 
 CONTRACT = Path(__file__).parents[3] / "operator" / "contract"
 REVISION = "a" * 64

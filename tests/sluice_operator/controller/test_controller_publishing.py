@@ -6,8 +6,8 @@ import asyncio
 import json
 import time
 
+from sluice_operator.bundle_names import bundle_name
 from sluice_operator.kube.client import path_of
-from sluice_operator.reconcile.publishing import bundle_name
 
 
 async def test_applied_resources_become_a_signed_bundle(cluster):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sluice_operator.bundle_names import bundle_name
 from sluice_operator.reconcile.census import Count, Reach, census
 from sluice_operator.reconcile.model import (
     CatalogFinding,
@@ -17,7 +18,7 @@ from sluice_operator.reconcile.model import (
     Verdict,
 )
 from sluice_operator.reconcile.parsing import PodReader, report, seconds_of, time_text
-from sluice_operator.reconcile.publishing import Idle, bundle_name, cause, next_sequence
+from sluice_operator.reconcile.publishing import Idle, cause, next_sequence
 from sluice_operator.reconcile.statuses import differs, status_of
 from sluice_policy import Profile
 

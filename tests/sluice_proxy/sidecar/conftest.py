@@ -9,7 +9,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import ipaddress
 import json
 import os
 import signal
@@ -25,15 +24,13 @@ from typing import Any
 import aiohttp
 import psycopg
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from sluice_operator.bundle_names import bundle_name
 from sluice_operator.bundles.callers import Callers
 from sluice_operator.bundles.reports import Reports
 from sluice_operator.bundles.service import BundleService
-from sluice_operator.bundles.shelf import Shelf, bundle_name
+from sluice_operator.bundles.shelf import Shelf
+from sluice_operator.certificates import authority as certificates
 from sluice_operator.kube.bundle_store import ObjectMeta, Reviewed, StoredBundle
 from sluice_operator.serving import LiveCertificate, ended, make_server, started
 from sluice_proxy.opa_files import opa_arguments
@@ -55,40 +52,17 @@ def free_port() -> int:
 class Authority:
     """A certificate authority, and leaves signed by it."""
 
-    def __init__(self, name: str = "test") -> None:
-        self.key = ec.generate_private_key(ec.SECP256R1())
-        self.certificate = self._sign(name, self.key, ca=True)
-
-    def _sign(self, name: str, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> x509.Certificate:
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        issuer = subject if ca else self.certificate.subject
-        now = datetime.now(UTC)
-        names = [x509.IPAddress(ipaddress.ip_address("127.0.0.1")), x509.DNSName("localhost")]
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
+    def __init__(self) -> None:
+        self._authority = certificates.Authority.create(datetime.now(UTC), timedelta(days=1))
 
     @property
     def pem(self) -> str:
-        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        return self._authority.pem.decode()
 
     def leaf(self) -> dict[str, bytes]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._sign("sluice-bundles", key, ca=False)
-        pem = serialization.Encoding.PEM
-        private = key.private_bytes(
-            pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return {"tls.crt": certificate.public_bytes(pem), "tls.key": private}
+        names = ["127.0.0.1", "localhost"]
+        chain, key = self._authority.issue(names, datetime.now(UTC), timedelta(hours=1))
+        return {"tls.crt": chain, "tls.key": key}
 
 
 def projected_token(*, pod: str = POD, uid: str = UID, seconds: float = 3600, **more: Any) -> str:
@@ -316,7 +290,7 @@ def token() -> Callable[..., str]:
 
 @pytest.fixture
 def another_authority() -> Authority:
-    return Authority("another")
+    return Authority()
 
 
 @pytest.fixture

@@ -472,7 +472,7 @@ class Reported:
 long = st.text(max_size=2000)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.dictionaries(long, long, max_size=40), st.dictionaries(long, long, max_size=40))
 def test_status_keeps_the_contract_whatever_is_wrong(missing, wrong):
     bundle = SimpleNamespace(sequence=3, revision="a" * 64)
@@ -487,7 +487,7 @@ reasons = st.lists(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(reasons, max_size=60))
 def test_denials_keep_the_contract_and_none_is_lost(many):
     denials = Denials()

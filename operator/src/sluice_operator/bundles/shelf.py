@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import structlog
 
 from sluice_operator import log_keys as keys
 from sluice_operator.admission.names import PROFILE
+from sluice_operator.bundle_names import REVISION, SEQUENCE, bundle_name
 from sluice_operator.kube.bundle_store import ObjectMeta, StoredBundle
 from sluice_operator.kube.errors import KubeError
 
@@ -25,14 +25,6 @@ READ_S: Final = 5.0
 """Who does not ask to wait still waits so long for the reading of a bundle that is stored."""
 RETRY_MIN_S: Final = 0.05
 RETRY_MAX_S: Final = 5.0
-
-SEQUENCE: Final = "sluice.dev/sequence"
-REVISION: Final = "sluice.dev/revision"
-
-
-def bundle_name(profile: str) -> str:
-    """Return the name of the ConfigMap with a profile's bundle."""
-    return f"sluice-bundle-{hashlib.sha256(profile.encode()).hexdigest()[:24]}"
 
 
 @dataclass(frozen=True, slots=True)

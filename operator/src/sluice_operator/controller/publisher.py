@@ -13,16 +13,7 @@ import structlog
 
 from sluice_operator import log_keys as keys
 from sluice_operator.admission.names import PROFILE
-from sluice_operator.controller import metrics
-from sluice_operator.controller.estate import Estate
-from sluice_operator.controller.settings import Settings
-from sluice_operator.controller.trust import Trust
-from sluice_operator.kube.client import METADATA, METADATA_LIST, Kube, path_of
-from sluice_operator.kube.errors import ApiError
-from sluice_operator.kube.keeping import KIND_LABEL, Keeper, MovedError
-from sluice_operator.reconcile.activation import running
-from sluice_operator.reconcile.model import StoredBundle
-from sluice_operator.reconcile.parsing import (
+from sluice_operator.bundle_names import (
     ACQUITTED,
     BEFORE,
     HELD,
@@ -32,10 +23,19 @@ from sluice_operator.reconcile.parsing import (
     SEQUENCE,
     SINCE,
     TRUST,
-    stored_bundle,
-    time_text,
+    bundle_name,
 )
-from sluice_operator.reconcile.publishing import Cause, bundle_name, next_sequence
+from sluice_operator.controller import metrics
+from sluice_operator.controller.estate import Estate
+from sluice_operator.controller.settings import Settings
+from sluice_operator.controller.trust import Trust
+from sluice_operator.kube.client import METADATA, METADATA_LIST, Kube, path_of
+from sluice_operator.kube.errors import ApiError
+from sluice_operator.kube.keeping import KIND_LABEL, Keeper, MovedError
+from sluice_operator.reconcile.activation import running
+from sluice_operator.reconcile.model import StoredBundle
+from sluice_operator.reconcile.parsing import stored_bundle, time_text
+from sluice_operator.reconcile.publishing import Cause, next_sequence
 from sluice_policy import Compiled, bundle, opened
 
 log = structlog.get_logger(__name__)

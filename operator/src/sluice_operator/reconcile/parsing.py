@@ -10,6 +10,17 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from sluice_operator.admission import names
+from sluice_operator.bundle_names import (
+    ACQUITTED,
+    BEFORE,
+    HELD,
+    HELD_BECAUSE,
+    ISSUED_AT,
+    REVISION,
+    SEQUENCE,
+    SINCE,
+    TRUST,
+)
 from sluice_operator.reconcile.model import (
     CatalogFinding,
     Denial,
@@ -22,16 +33,6 @@ from sluice_operator.reconcile.model import (
     StoredBundle,
 )
 from sluice_policy import Profile
-
-SEQUENCE = "sluice.dev/sequence"
-SINCE = "sluice.dev/revision-since"
-REVISION = "sluice.dev/revision"
-ISSUED_AT = "sluice.dev/issued-at"
-TRUST = "sluice.dev/trust"
-BEFORE = "sluice.dev/before-revision"
-HELD = "sluice.dev/held-revision"
-HELD_BECAUSE = "sluice.dev/held-because"
-ACQUITTED = "sluice.dev/acquitted-revision"
 
 LAST_VALID_KEY = "resource.json.gz"
 LAST_VALID_BYTES_MAX = 8 * 2**20

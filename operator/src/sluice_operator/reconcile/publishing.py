@@ -13,11 +13,6 @@ from sluice_operator.reconcile.model import StoredBundle
 Cause = Literal["new", "content", "trust", "age", "withdrawn", "acquitted"]
 
 
-def bundle_name(profile_id: str) -> str:
-    """Return the name of the ConfigMap that holds a profile's bundle."""
-    return f"sluice-bundle-{hashlib.sha256(profile_id.encode()).hexdigest()[:24]}"
-
-
 def trust_digest(trust: Mapping[str, Any]) -> str:
     """Return what tells one trust document from another, short enough for an annotation."""
     text = json.dumps(trust, sort_keys=True)
