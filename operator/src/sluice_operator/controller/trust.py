@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import structlog
+from cryptography import x509
 
 from sluice_operator import log_keys as keys
 from sluice_operator.certificates.authority import utc
@@ -207,13 +208,14 @@ class TrustKeeper:
         hosts = self._hosts(service)
         why = leaf_problem(data.get("tls.crt"), authorities, hosts, now)
         ca = authorities.bundle_pem.encode()
-        if why is None and data.get("ca.crt") == ca:
-            return
         certificate, key = data.get("tls.crt", b""), data.get("tls.key", b"")
         if why is not None:
             certificate, key = authorities.current.issue(hosts, now, self._lives.leaf)
             log.info("serving certificate made", **{keys.NAME: name, keys.REASON: why})
-            metrics.CERTIFICATE_EXPIRES.labels(name).set((now + self._lives.leaf).timestamp())
+        expires_at = x509.load_pem_x509_certificate(certificate).not_valid_after_utc
+        metrics.CERTIFICATE_EXPIRES.labels(name).set(expires_at.timestamp())
+        if why is None and data.get("ca.crt") == ca:
+            return
         wanted = {"tls.crt": certificate, "tls.key": key, "ca.crt": ca}
         version = kept.version if kept is not None else None
         await self._keeper.put_secret(name, wanted, version, "kubernetes.io/tls")
@@ -234,6 +236,7 @@ class TrustKeeper:
         if issued is not None:
             return await self._take_over(service, issued, present, kept, now)
         if present is not None:
+            metrics.CERTIFICATE_EXPIRES.labels(name).set(present.expires_at.timestamp())
             return present
         raise TrustError(
             f"waiting for Secret {source}, which cert-manager makes of the Certificate sluice-{service}: {why}"
