@@ -234,6 +234,37 @@ class Conversations:
         created = f"CREATE TEMP TABLE {name} (a text, b int)"
         return simple(created, f"INSERT INTO {name} {filled.sql}", then, f"SELECT * FROM {name}")
 
+    def viewed(self) -> Statement:
+        """A temporary view or sequence over governed relations, read, replaced and joined."""
+        rng = self.rng
+        if rng.random() < 0.15:
+            drawn = self.queries.select(Scope(), 1, ("int",)).sql
+            count = f"SELECT nextval('q1'), q.c1 FROM ({drawn}) q(c1)"
+            texts = ("CREATE TEMP SEQUENCE q1", count, "SELECT last_value FROM q1", "TABLE q1")
+            return simple(*texts)
+        made = self.queries.select(Scope(), 2)
+        name = rng.choice(["v1", "v1", "users"])
+        how = rng.choice(["TEMP", "TEMP", "OR REPLACE TEMP"])
+        relation = self.queries.expressions.relation()
+        column = quoted(rng.choice(relation.columns).name)
+        then = rng.choice(
+            [
+                f"SELECT * FROM {name}",
+                f"SELECT q::text FROM {name} q WHERE q::text ~ 'c'",
+                f"SELECT count(*) FROM {name} q JOIN {relation.sql} r ON q.c1::text = r.{column}::text",
+                f"SELECT c1::int FROM {name} WHERE c1::text < '5'",
+                f"CREATE TEMP VIEW v2 AS SELECT * FROM {name}; SELECT * FROM v2",
+                f"CREATE TEMP TABLE d5 AS SELECT * FROM {name}; UPDATE d5 SET c1 = NULL; TABLE d5",
+                f"INSERT INTO {name} SELECT * FROM {name}",
+                f"SELECT pg_get_viewdef('{name}'::regclass)",
+                f"COPY (SELECT * FROM {name}) TO STDOUT",
+            ]
+        )
+        texts = [f"CREATE {how} VIEW {name} AS {made.sql}", then]
+        if rng.random() < 0.3:
+            texts.insert(1, rng.choice(_MIDDLE))
+        return simple(*texts)
+
     def copy_out(self) -> Statement:
         """COPY of a query, of what a write returns, or of a table to the client."""
         rng = self.rng

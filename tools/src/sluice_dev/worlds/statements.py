@@ -47,6 +47,7 @@ class Statements:
             (4, lambda: simple(writes.modifying())),
             (4, converse.derived),
             (2, converse.temporary),
+            (3, converse.viewed),
             (4, converse.copy_out),
             (2, converse.copy_in),
             (3, converse.prepared),
