@@ -10,6 +10,7 @@ step "pytest on every major" pytest -q tests/sluice_proxy/test_allowlists.py tes
 for major in ${MAJORS:-14 15 16 17 18}; do
   shown "corpora on $major" python tests/corpus/run.py --major "$major" --ratchet tests/corpus/ratchet.json
   shown "fuzz on $major" python -m sluice_dev.worlds --major "$major" --statements "${STATEMENTS:-1000}" --seed 1
+  step "identity masks on $major" python -m sluice_dev.worlds --identity --major "$major" --statements 300 --seed 1
 done
 printf '\n'
 printf '%s\n' "${steps_summary[@]}"

@@ -68,7 +68,7 @@ def _row_types(answer: Answer) -> frozenset[int]:
 
 _UNCOMMITTED = re.compile(r"\bTABLE (?!pg_)\w+\.\w+ (AS|\()")
 """A table that is not temporary, made in the transaction still open: Sluice reads the catalog in another session and
-does not see it before the end; until then there is no such relation (docs/threat-model.md)."""
+does not see it before the end; until then there is no such relation (docs/reference/policy-semantics.md)."""
 _CATALOG = re.compile(r"\bpg_(?!temp)|\binformation_schema\b")
 
 
