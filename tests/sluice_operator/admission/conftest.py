@@ -9,7 +9,8 @@ import pytest
 
 from sluice_crds import DataClassification
 from sluice_operator.admission.estate import Estate
-from sluice_operator.admission.model import InjectionSettings, Trust
+from sluice_operator.admission.injection import inject
+from sluice_operator.admission.model import Injection, InjectionSettings, Namespace, Trust
 from sluice_policy.resources import parse_resource
 
 Change = Callable[[dict[str, Any]], None]
@@ -151,3 +152,11 @@ def _apply(patch: Any, document: dict[str, Any]) -> dict[str, Any]:
 def apply_patch() -> Callable[[Any, dict[str, Any]], dict[str, Any]]:
     """Applies a JSON patch: add, replace, remove (RFC 6902), after a way through JSON."""
     return lambda patch, document: _apply(json.loads(json.dumps(list(patch))), document)
+
+
+@pytest.fixture
+def injected(pod, estate, settings, apply_patch) -> dict[str, Any]:
+    """The pod as injection leaves it."""
+    result = inject(pod, Namespace("support"), estate, settings)
+    assert isinstance(result, Injection), result
+    return apply_patch(result.patch, pod)
