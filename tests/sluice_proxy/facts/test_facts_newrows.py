@@ -31,6 +31,10 @@ INSERT INTO users (id, name, born) VALUES (907, 'a', '2024-01-01'), (908, 'b', N
   RETURNING id, tenant
 INSERT INTO users (id, name, born) SELECT 910, 'x', '2024-01-01' ON CONFLICT (id) DO UPDATE SET born = EXCLUDED.born
 INSERT INTO users (id, name, tenant) OVERRIDING SYSTEM VALUE SELECT 911, 'x', '1' RETURNING tenant
+INSERT INTO users (id, name, born, note) SELECT * FROM unnest(ARRAY[920, 921], ARRAY['a', 'b'],
+  '{2024-01-01,2024-01-02}'::date[], ARRAY['x', NULL]) RETURNING id, note
+INSERT INTO users SELECT * FROM json_populate_record(NULL::users, '{"id": 922, "tenant": 1, "name": "n", "kind": "calm",
+  "bonus": 0}') RETURNING id
 INSERT INTO spots (id, at, size, big, label) SELECT 77, '2024-01-01', '1.5', '9', NULL RETURNING *
 WITH w AS (INSERT INTO users (id, name, born) SELECT 912, 'x', '2024-01-01' RETURNING id, born) SELECT * FROM w
 UPDATE users SET (note, email) = (SELECT memo, 'z@x' || id FROM orders o WHERE o.id = users.id)
@@ -75,6 +79,7 @@ def test_write_stores_what_it_stores_without_sluice(open_session: Open, sql: str
         "INSERT INTO users (id, name, born) SELECT DISTINCT 900, 'n', '2024-01-01'",
         "INSERT INTO users (id, name, born) SELECT 900, 'n', '2024-01-01' UNION SELECT 901, 'n', '2024-01-01'",
         "INSERT INTO users (id, name) SELECT 900, 'n', 'one too many'",
+        "INSERT INTO users (id, name, note) SELECT * FROM unnest(ARRAY[920], ARRAY['one too few'])",
         "INSERT INTO users (id, name, pay) SELECT 900, 'n', '1234567890123'",
         "INSERT INTO users DEFAULT VALUES",
         "UPDATE users SET (email, note) = (SELECT memo, memo FROM orders) WHERE id = 1",
@@ -93,6 +98,7 @@ def test_write_that_fails_fails_in_the_same_way(open_session: Open, sql: str) ->
     [
         "INSERT INTO users (id, name, tenant) SELECT 900, 'n', '2'",
         "INSERT INTO users (id, name, tenant) SELECT 900, 'n', NULL",
+        "INSERT INTO users (id, name, tenant) SELECT * FROM unnest(ARRAY[900, 901], ARRAY['n', 'm'], ARRAY[1, 2])",
         "UPDATE users SET (note, tenant) = (SELECT 'y', 2) WHERE id = 3",
         "UPDATE users SET (tenant, note) = (SELECT 1, 'y' WHERE false) WHERE id = 3",
         "UPDATE users SET (note, tenant) = (SELECT 'y', id) WHERE id = 3",

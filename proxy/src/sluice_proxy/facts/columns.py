@@ -305,7 +305,7 @@ def _system(source: Source, name: str) -> Trait:
             detail="Physical places tell of rows and values that a policy hides.",
             hint="Use the primary key.",
         )
-    if governed is not None and source.target and name not in ("xmin", "tableoid"):
+    if governed is not None and source.target and name not in ("xmin", "xmax", "tableoid"):
         raise not_understood(f'the system column "{name}" of a governed table here')
     source.system.add(name)
     if source.use is not None:

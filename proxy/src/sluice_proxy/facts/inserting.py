@@ -87,15 +87,15 @@ class _NewRows:
 def _held(a: Analysis, body: Node, query: Query, target: Source, columns: list[str]) -> None:
     """Hold every new row against the row filter."""
     select = unwrap(body["selectStmt"])[1] if "selectStmt" in body else None
+    given = len(query.columns or ())
     if select is not None and query.columns is None:
-        raise outside(target)
-    supplied = columns[: len(query.columns or ())]
+        # As many as the statement names, or the table has: the alias list holds the server to that.
+        given = len(columns)
+    supplied = columns[:given]
     missing = sorted(watched(target) - set(supplied))
     if missing and triggered(a, target):
         return  # A trigger gives what the statement leaves out.
-    rows = _NewRows(
-        target, supplied, missing, _behind_target(a, body), query.end, len(query.columns or ())
-    )
+    rows = _NewRows(target, supplied, missing, _behind_target(a, body), query.end, given)
     if select is None:
         _defaults(a, rows)
         return

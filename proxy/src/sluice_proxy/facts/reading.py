@@ -91,7 +91,7 @@ def _closed(
             )
         if facts.effects is not None and facts.effects.refresh and context.catalog is not None:
             later = _after(context, facts)
-            refreshed |= later is None
+            refreshed |= later is None and facts.kind != "call"
             context = later or context
         out.append(facts)
     return tuple(out)

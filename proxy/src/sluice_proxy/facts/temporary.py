@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.expressions import expression
+from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import Resolved, quoted
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
-from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.tree import Node, dictionaries, parse, strings, unwrap
 from sluice_proxy.facts.types import check_type
 
 _REFRESH = SessionEffects(refresh=True)
@@ -182,14 +183,36 @@ def _foreign_key(a: Analysis, element: Node, level: Level) -> None:
     owned(a, table, "a foreign key")
 
 
+_DEFAULTS = 1 << 3
+_COPIED = 1 | 1 << 1 | _DEFAULTS | 1 << 5 | 1 << 7 | 1 << 8
+"""Of CREATE_TABLE_LIKE's options: COMMENTS, COMPRESSION, DEFAULTS, IDENTITY, STATISTICS and STORAGE."""
+
+
+def _plain_defaults(a: Analysis, relation: Relation) -> None:
+    """Check that no default calls what could read data: its value would not be masked in the copy."""
+    for each in relation.columns:
+        if each.default is None:
+            continue
+        for key, node in dictionaries(parse(f"SELECT {each.default}".encode())[0].body):
+            if key != "FuncCall":
+                continue
+            names = strings(node["funcname"])
+            if (len(names) > 1 and names[0] != "pg_catalog") or a.allow.function(names[-1]) is None:
+                raise not_understood(f'the default of column "{each.name}", which calls a function')
+
+
 def _like(a: Analysis, element: Node) -> None:
     a.visit(element["relation"])
     resolved = sources.lookup(a, element["relation"])
     governed = a.governed.get(resolved.relation.oid) if resolved.relation else None
-    if element.get("options", 0) and governed is not None:
-        raise not_understood(
-            "CREATE TABLE (LIKE … INCLUDING …) of a governed table", "Name the columns."
-        )
+    if governed is not None and resolved.relation is not None:
+        if element.get("options", 0) & ~_COPIED:
+            raise not_understood(
+                "CREATE TABLE (LIKE … INCLUDING …) of a governed table, with constraints, indexes or generated columns",
+                "INCLUDING DEFAULTS, IDENTITY, STORAGE, COMPRESSION, STATISTICS and COMMENTS work.",
+            )
+        if element.get("options", 0) & _DEFAULTS:
+            _plain_defaults(a, resolved.relation)
     a.liked.append(
         tuple(column.name for column in resolved.relation.columns) if resolved.relation else None
     )
@@ -204,8 +227,12 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
         raise ddl_refused("CREATE MATERIALIZED VIEW")
     temporary = made(a, into, "CREATE TABLE AS")
     kind, query = unwrap(body["query"])
+    a.kind = "create table as"
+    if kind == "ExecuteStmt":
+        every(a, query.get("params"), Level(None))
+        return SessionEffects(refresh=True, execute=query["name"])
     if kind != "SelectStmt":
-        raise not_understood("CREATE TABLE AS EXECUTE")
+        raise not_understood("CREATE TABLE AS of something else than a query")
     end = a.span[1]
     words = [a.tokens.word(index) for index in range(max(a.span[0], end - 3), end)]
     if words[-1:] == ["data"] and "with" in words:
@@ -214,7 +241,6 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     named = into.get("colNames") or body["into"].get("colNames")
     if temporary and found.columns is not None and not named:
         a.created = (into["relname"], found.columns)
-    a.kind = "create table as"
     a.actions.add("select")
     return _REFRESH
 

@@ -73,7 +73,9 @@ def _set(a: Analysis, body: Node) -> SessionEffects | None:
     if any(value is None for value in values) and name != "timezone":
         raise not_understood("a setting whose value is not a constant")
     given = ", ".join(str(value) for value in values) if kind == "VAR_SET_VALUE" else None
-    own = name == "role" and given == a.context.role  # As migration tools end, having asked who they are.
+    own = (
+        name == "role" and given == a.context.role
+    )  # As migration tools end, having asked who they are.
     reason = settings_allowed(name, "none" if own else given)
     if reason is not None:
         raise refused(
@@ -216,7 +218,7 @@ def _call(a: Analysis, body: Node) -> SessionEffects | None:
     expression(a, {"FuncCall": body["funccall"]}, Level(None))
     a.kind = "call"
     a.actions.add("call")
-    return None
+    return SessionEffects(refresh=True)
 
 
 def _listen(a: Analysis, body: Node) -> SessionEffects | None:
