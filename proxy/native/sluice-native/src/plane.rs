@@ -1,7 +1,9 @@
 //! The data plane's handle.
 
+use crate::errors::ErrorFields;
+use crate::plans::{CatalogChecked, Plan};
 use crate::requests::as_python;
-use crate::values::{CatalogChecked, ErrorFields, Plan, SessionAdmission, SessionState};
+use crate::sessions::{SessionAdmission, SessionState};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use sluice_dataplane::Plane;
