@@ -11,7 +11,7 @@ from sluice_policy.compiler import (
 )
 from sluice_policy.keys import SigningKey
 from sluice_policy.loader import Loaded, load_directory
-from sluice_policy.opening import opened
+from sluice_policy.opening import opened, signing_key_id
 from sluice_policy.problems import Problem
 from sluice_policy.resources import Resource
 
@@ -29,4 +29,5 @@ __all__ = [
     "judge",
     "load_directory",
     "opened",
+    "signing_key_id",
 ]

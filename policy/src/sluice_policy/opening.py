@@ -45,6 +45,15 @@ def opened(raw: bytes, *, keys: Mapping[str, str], profile_id: str) -> Compiled:
     return Compiled((), files.pop(DATA_PATH), revision, files)
 
 
+def signing_key_id(raw: bytes) -> str | None:
+    """Return which key a bundle says that it is signed by, unchecked; None when it does not say."""
+    try:
+        token = json.loads(_unpacked(raw)[SIGNATURES_PATH])["signatures"][0]
+        return str(jwt.get_unverified_header(token)["kid"])
+    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError, jwt.PyJWTError):
+        return None
+
+
 def _unpacked(raw: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r:gz") as archive:
         members = [(one.name, archive.extractfile(one)) for one in archive.getmembers()]

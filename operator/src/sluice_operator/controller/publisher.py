@@ -36,7 +36,7 @@ from sluice_operator.reconcile.activation import running
 from sluice_operator.reconcile.model import StoredBundle
 from sluice_operator.reconcile.parsing import stored_bundle, time_text
 from sluice_operator.reconcile.publishing import Cause, next_sequence
-from sluice_policy import Compiled, bundle, opened
+from sluice_policy import Compiled, bundle, opened, signing_key_id
 
 log = structlog.get_logger(__name__)
 
@@ -169,8 +169,11 @@ class Publisher:
             path, revision = FILE, present.revision
         if not revision or revision == compiled.revision:
             return None
+        raw = await self._stored(present, path)
+        if signing_key_id(raw) == trust.keys.present.key_id:
+            return revision, raw  # Checked when it is used.
         try:
-            content = await self._stored_content(present, path, revision, trust)
+            content = await self._opened(present, path, raw, revision, trust)
         except ContentError as error:
             log.warning(
                 "earlier content not kept",
@@ -192,10 +195,18 @@ class Publisher:
             KubeError: The API server is away.
             ContentError: It is not, or is not there.
         """
+        raw = await self._stored(present, file)
+        return await self._opened(present, file, raw, revision, trust)
+
+    async def _stored(self, present: StoredBundle, file: str) -> bytes:
         item = await self._keeper.config_map(present.name) or {}
         files: Mapping[str, str] = item.get("binaryData") or {}
+        return base64.b64decode(files.get(file, ""))
+
+    async def _opened(
+        self, present: StoredBundle, file: str, raw: bytes, revision: str, trust: Trust
+    ) -> Compiled:
         try:
-            raw = base64.b64decode(files.get(file, ""), validate=True)
             content = await asyncio.to_thread(
                 opened, raw, keys=trust.keys.ours, profile_id=present.profile_id
             )
