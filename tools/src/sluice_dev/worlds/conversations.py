@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 
 from sluice_dev.worlds import words
@@ -23,6 +24,7 @@ _MIDDLE = (
 )
 """What happens between two executions of one prepared statement."""
 
+_CONSTANT = re.compile(r"(?<![\w$.\\&])(?:'(?:[^'\\]|'')*'|\d+)(?![\w.'])")
 _LOOKS = (
     "SELECT locktype, mode, count(*) FROM pg_locks GROUP BY 1, 2 ORDER BY 1, 2",
     "SELECT * FROM pg_locks WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid' ORDER BY 1, 5, 9, 13",
@@ -172,6 +174,24 @@ class Conversations:
         if rng.random() < 0.4:
             texts += ["RELEASE a", self.writes.any()]
         return simple(*texts, ordered=made.ordered)
+
+    def again(self) -> Statement:
+        """One statement, the same with other constants, and the first once more: plans are kept by their template."""
+        sql = self.writes.any()
+        if self.rng.random() < 0.7:
+            sql = self.queries.select(Scope(), 2).sql
+        back = "ROLLBACK TO SAVEPOINT z"
+        return simple("SAVEPOINT z", sql, back, _CONSTANT.sub(self._other, sql), back, sql)
+
+    def _other(self, constant: re.Match[str]) -> str:
+        rng = self.rng
+        if rng.random() < 0.5:
+            return constant[0]
+        if constant[0].isdigit():
+            return rng.choice(("0", "1", "2", "3", "101", "2147483648", "1e3"))
+        return rng.choice(
+            words.LITERALS["pattern"] + words.LITERALS["regex"] + ("'101'", "'users'")
+        )
 
     def traces(self) -> Statement:
         """A statement, often one that locks or writes, and a look at what it left behind in the session."""

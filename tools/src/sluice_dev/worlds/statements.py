@@ -56,6 +56,7 @@ class Statements:
             (3, converse.cursor),
             (3, converse.savepoints),
             (3, converse.traces),
+            (4, converse.again),
             (2, self.explain),
             (2, self.values),
             (1, self.several),
