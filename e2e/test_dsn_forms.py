@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from sluice_dev.cache import ROOT
 from sluice_dev.kubectl import DeniedError, PodClient
 from sluice_dev.story import MASKED, SHOP, Story, container, raw, unmasked
 
@@ -83,6 +86,52 @@ def test_dsn_in_a_secret_by_environment_and_by_file(story: Story):
         shown = story.kubectl("-n", story.namespace, "logs", "secrets", "-c", one).strip()
         assert "@" in shown
         assert shown != truth
+
+
+def test_read_only_service_gives_the_same_decisions(story: Story):
+    """THREATS 11: the name by which a database is reached is no way round what was decided for it."""
+    service = {"selector": {"app": "shop-pg"}, "ports": [{"port": 5432}]}
+    metadata = {"name": "shop-pg-ro", "namespace": SHOP}
+    story.kubectl.apply(
+        {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": service}
+    )
+    document = story.classification()
+    document["spec"]["database"]["hosts"].append(f"shop-pg-ro.{SHOP}.svc")
+    try:
+        story.kubectl.apply(document)
+        story.ready("dcl", story.name)
+        client = story.start(story.pod("reader"))
+        decisions: list[list[object]] = []
+        for number, host in enumerate((*FORMS, *(f.replace("-pg.", "-pg-ro.") for f in FORMS))):
+            dsn, session = story.dsn(host=host), f"by{number}"
+            seen: list[object] = [client.execute(MASKED, session=session, dsn=dsn)]
+            seen += client.execute("SELECT DISTINCT region FROM orders", session=session, dsn=dsn)
+            with pytest.raises(DeniedError) as denied:
+                client.execute("SELECT pan FROM cards WHERE id = 1", session=session, dsn=dsn)
+            decisions.append([*seen, denied.value.sqlstate, denied.value.detail])
+        assert not unmasked(decisions[0][0], raw(story.server))  # type: ignore[arg-type]
+        assert decisions == [decisions[0]] * 6
+    finally:
+        story.kubectl.run("-n", SHOP, "delete", "service", "shop-pg-ro", "--ignore-not-found")
+
+
+def test_address_in_a_dsn_is_the_stated_limit_of_capture(story: Story):
+    """Capture `hosts` leads names to the sidecar; an address goes round it, as docs/threat-model.md says.
+
+    Whoever classifies by an address is told so; the pod carries which capture it has, so that nobody takes it for more.
+    """
+    address = story.kubectl.get("-n", SHOP, "service", "shop-pg")["spec"]["clusterIP"]
+    document = story.classification("by-address", enforcement="enforce")
+    document["spec"]["database"].update(hosts=[address], name="by-address")
+    done = story.kubectl.run("create", "--dry-run=server", "-f", "-", stdin=json.dumps(document))
+    assert address in done.stderr, done.stderr or "nothing was said about the address"
+    pod = story.kubectl.get("-n", story.namespace, "pod", "forms")
+    assert pod["metadata"]["annotations"]["sluice.dev/capture"] == "hosts"
+    limits = (ROOT / "docs" / "threat-model.md").read_text()
+    assert "connect to an address" in limits
+    truth = raw(story.server)
+    straight = story.client("forms", dsn=story.dsn(host=address)).execute(MASKED)
+    assert [row[1] for row in straight] == [row[1] for row in truth], "no limit any more: say so"
 
 
 def test_database_that_no_classification_names_is_refused(story: Story):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-import yaml
 
-from sluice_dev.kubectl import until
+from sluice_dev.kubectl import DeniedError, until
 from sluice_dev.story import SHOP, Story
+
+EMAIL = "SELECT email FROM users WHERE id = 1"
 
 
 def _misspelt_mode(story: Story) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def test_second_claim_on_a_database_is_refused(story: Story):
 
 
 def test_policy_in_another_namespace_never_allows(story: Story):
-    """THREATS 11."""
+    """THREATS 11: who owns a namespace of pods does not thereby own the database that they come to."""
     foreign = story.policy(
         "foreign",
         rules=[{"name": "all", "effect": "allow"}],
@@ -106,13 +108,38 @@ def test_policy_in_another_namespace_never_allows(story: Story):
     )
     foreign["metadata"]["namespace"] = story.namespace
     foreign["spec"].pop("rowFilters")
-    story.kubectl.run(
-        "apply", "-f", "-", stdin=_yaml(foreign)
-    )  # Refused or without effect: both will do.
+    refusal = story.kubectl.refusal(foreign)
+    # Names are looked up in the policy's own namespace: a policy that finds nothing there is legal and does nothing.
+    assert not refusal, refusal
     client = story.start(story.pod("desk"))
-    truth = story.server.psql("SELECT email FROM users WHERE id = 1")[0][0]
-    assert client.execute("SELECT email FROM users WHERE id = 1")[0][0] != truth
+    # A change of the owner's comes after it, so both have been compiled when it is seen.
+    story.kubectl.apply(story.policy(masks=[{"class": "pii", "mask": "redact"}]))
+    until(lambda: "@" not in client.execute(EMAIL)[0][0], within_s=30)
+    mark = "foreign-marks"
+    marked = story.client("desk", dsn=story.dsn(application_name=mark))
+    truth = story.server.psql(EMAIL)[0][0]
+    assert marked.execute(EMAIL)[0][0] != truth
+    assert [row[0] for row in marked.execute("SELECT DISTINCT region FROM orders")] == ["eu"]
+    for statement in ("SELECT pan FROM cards WHERE id = 1", "DELETE FROM orders WHERE id = 1"):
+        with pytest.raises(DeniedError) as denied:
+            marked.execute(statement)
+        assert denied.value.sqlstate == "42501"
+    time.sleep(0.5)  # The kubelet reads the server's output a little later.
+    received = story.server.received(mark, story.begun)
+    assert [line for line in received if "region" in line], "the filtered statement was received"
+    assert not [line for line in received if "pan" in line.split("LOG:")[1]]
+    assert not [line for line in received if "DELETE" in line]
+    status = story.kubectl.get("-n", story.namespace, "dap", "foreign").get("status", {})
+    assert status.get("sidecars", {"expected": 0})["expected"] == 0
 
 
-def _yaml(document: dict[str, Any]) -> str:
-    return yaml.safe_dump(document)
+def test_broken_policy_in_another_namespace_changes_nothing(story: Story):
+    """Nor does one that denies: a neighbour cannot shut others out of a database."""
+    foreign = story.policy("shut", rules=[{"name": "no", "effect": "deny", "actions": ["select"]}])
+    foreign["metadata"]["namespace"] = story.namespace
+    for optional in ("rowFilters", "masks"):
+        foreign["spec"].pop(optional, None)
+    assert not story.kubectl.refusal(foreign)
+    client = story.client("desk")
+    story.kubectl.apply(story.policy())
+    until(lambda: "@" in client.execute(EMAIL)[0][0], within_s=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from sluice_dev.story import MASKED, Story, container, raw, unmasked
 
@@ -32,6 +33,13 @@ def _template(story: Story) -> dict[str, object]:
 def _rows(story: Story, selector: str, name: str = "app") -> list[list[object]]:
     out = story.kubectl("-n", story.namespace, "logs", "-l", selector, "-c", name, "--tail=1")
     return [[int(a), b, c] for a, b, c in json.loads(out)]
+
+
+def _audit(story: Story, pod: str) -> list[dict[str, Any]]:
+    """The events of executions that a pod's sidecar printed."""
+    log = story.kubectl("-n", story.namespace, "logs", pod, "-c", "sluice-proxy")
+    events = [json.loads(line) for line in log.splitlines() if '"audit"' in line]
+    return [event for event in events if event.get("kind") == "begin"]
 
 
 def test_governed_job_finishes_with_masked_rows(story: Story):
@@ -77,6 +85,7 @@ def test_governed_cron_job_finishes(story: Story):
         "--timeout=120s",
         timeout_s=130,
     )
+    assert not unmasked(_rows(story, "job-name=by-hand"), raw(story.server))
 
 
 def test_pod_with_two_containers_and_an_init_container_that_migrates(story: Story):
@@ -108,9 +117,19 @@ def test_pod_with_two_containers_and_an_init_container_that_migrates(story: Stor
         initContainers=[migration],
         containers=[container(story.images, "one"), container(story.images, "two")],
     )
+    pod["metadata"]["annotations"] = {"sluice.dev/audit-log": "stdout"}
     story.kubectl.apply(pod)
     story.wait_ready("both")
     truth = raw(story.server)
     for name in ("one", "two"):
         assert not unmasked(story.client("both", container=name).execute(MASKED), truth)
     assert story.server.psql("SELECT version FROM migrated", story.name) == [["1"]]
+    # The migration was not let past the sidecar: what reached the database is what it was planned to be.
+    created = [line for line in story.received() if "migrated" in line]
+    assert created
+    governed = {
+        event["identity"]["role"]
+        for event in _audit(story, "both")
+        if "migrated" in event.get("template", "")
+    }
+    assert governed == {"shop_app"}, "the sidecar recorded the migration"

@@ -29,6 +29,23 @@ def everything_back(installation: Installation, kubectl: Kubectl, system: str) -
     assert installation.installed()
 
 
+def _required_namespace_holds(story: Story) -> None:
+    """THREATS 2, with nobody of ours there: the API server itself knows the rules."""
+    story.kubectl("label", "namespace", story.namespace, "sluice.dev/govern=required")
+    try:
+        unlabelled = story.pod("unlabelled", governed=False)
+        refusal = until(lambda: story.kubectl.refusal(unlabelled, dry_run=True), within_s=10)
+        assert "sluice.dev/govern=required" in refusal
+        assert "sluice" in story.kubectl.refusal(story.pod("labelled"), dry_run=True)
+    finally:
+        story.kubectl("label", "namespace", story.namespace, "sluice.dev/govern-")
+    labelling = story.kubectl.run(
+        "-n", story.namespace, "label", "pod", "free", "sluice.dev/inject=true"
+    )
+    assert labelling.returncode, "a pod was labelled after its creation"
+    assert "sluice.dev/" in labelling.stderr
+
+
 @pytest.mark.usefixtures("everything_back")
 def test_enforcement_goes_on_without_the_operator(story: Story, system: str):
     client = story.start(story.pod("desk"))
@@ -48,10 +65,11 @@ def test_enforcement_goes_on_without_the_operator(story: Story, system: str):
     client.disconnect()
     assert not unmasked(client.execute(MASKED), truth)
     refusal = story.kubectl.refusal(story.pod("late"))
-    assert refusal, "a labelled pod was created without its sidecar"
+    assert "sluice" in refusal, refusal or "a labelled pod was created without its sidecar"
     assert story.kubectl.refusal(story.pod("free", governed=False)) == ""
     # Policies cannot be changed unseen either.
-    assert story.kubectl.refusal(story.policy("late"))
+    assert "sluice" in story.kubectl.refusal(story.policy("late"))
+    _required_namespace_holds(story)
 
     for component in COMPONENTS:
         _scale(story.kubectl, system, component, 2)
@@ -97,5 +115,29 @@ def test_policy_change_survives_a_killed_bundle_replica(story: Story, system: st
     until(
         lambda: "@" not in client.execute("SELECT email FROM users WHERE id = 1")[0][0], within_s=30
     )
+    story.kubectl.rollout(system, "deployment/sluice-bundles")
+    assert story.restarts("desk") == 0
+
+
+def test_enforcement_goes_on_while_all_of_the_bundle_service_is_killed(story: Story, system: str):
+    client = story.client("desk")
+    truth = raw(story.server)
+    names = [
+        pod["metadata"]["name"]
+        for pod in story.kubectl.pods(system, "app.kubernetes.io/component=bundles")
+    ]
+    story.kubectl("-n", system, "delete", "pod", *names, "--grace-period=0", "--force")
+    story.kubectl.apply(story.policy())  # Compiled now, and taken as soon as somebody serves it.
+    number = 0
+
+    def changed() -> bool:
+        nonlocal number
+        number += 1
+        shown = client.execute(f"SELECT email AS now{number} FROM users WHERE id = 1")[0][0]
+        assert shown != truth[0][1]
+        return "@" in shown
+
+    until(changed, within_s=60, what="the change comes into force when the service is back")
+    assert not unmasked(client.execute(MASKED), truth)
     story.kubectl.rollout(system, "deployment/sluice-bundles")
     assert story.restarts("desk") == 0

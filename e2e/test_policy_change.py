@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sluice_dev.kubectl import DeniedError, PodClient, until
+from sluice_dev.machine import busy
 from sluice_dev.story import SHOP, Story
 
 QUERY = "SELECT email FROM users WHERE id = 1"
+IN_FORCE_MAX_S = 1.0
 
 
 @dataclass
@@ -31,8 +35,16 @@ class Load:
                 self.errors.append(str(error))
 
 
-def test_change_comes_into_force_in_all_pods_without_a_failed_statement(story: Story):
-    story.kubectl.apply(story.deployment("desk", 3))
+def test_change_comes_into_force_in_all_pods_without_a_failed_statement(
+    story: Story, measured: Callable[[str], None]
+):
+    """From kubectl's return to the last pod's first answer by the new policy: a second, on a machine that is free.
+
+    The distribution over many changes is the benches' business (bench/record); here others use the machine as well.
+    """
+    deployment = story.deployment("desk", 3)
+    deployment["spec"]["template"]["metadata"]["annotations"] = {"sluice.dev/audit-log": "stdout"}
+    story.kubectl.apply(deployment)
     story.kubectl.rollout(story.namespace, "deployment/desk")
     names = [pod["metadata"]["name"] for pod in story.kubectl.pods(story.namespace, "app=desk")]
     stop = threading.Event()
@@ -82,8 +94,25 @@ def test_change_comes_into_force_in_all_pods_without_a_failed_statement(story: S
             "the old policy came back"
         )
         assert not [a for begun, _, a in load.answers if begun > told and a in before]
-    assert in_force - applied < 2, f"in force after {in_force - applied:.2f} s"
+    took, load = max(0.0, in_force - applied), busy()
+    measured(
+        f"a change was in force in 3 pods {took:.2f} s after kubectl's return ({load:.1f} processes want each core)"
+    )
+    assert took < IN_FORCE_MAX_S * load
     assert sum(story.restarts(name) for name in names) == 0
+    for name in names:
+        numbers = _sequences(story, name)
+        assert len(set(numbers)) >= 2
+        assert numbers == sorted(numbers), (
+            "a statement was decided by an older policy after a newer one"
+        )
+
+
+def _sequences(story: Story, pod: str) -> list[int]:
+    """The policy of each execution, in the order of its record."""
+    log = story.kubectl("-n", story.namespace, "logs", pod, "-c", "sluice-proxy")
+    events = (json.loads(line) for line in log.splitlines() if '"audit"' in line)
+    return [event["statement"]["sequence"] for event in events if event.get("kind") == "begin"]
 
 
 def test_scaling_and_rolling_restart_keep_pods_governed(story: Story):
@@ -94,8 +123,19 @@ def test_scaling_and_rolling_restart_keep_pods_governed(story: Story):
     story.kubectl.rollout(story.namespace, "deployment/desk")
     pods = story.kubectl.pods(story.namespace, "app=desk")
     truth = story.server.psql(QUERY)[0][0]
+
+    def email(client: PodClient) -> str:
+        try:
+            return str(client.execute(QUERY)[0][0])
+        except (
+            DeniedError
+        ) as error:  # Five pods that start at once may keep OPA waiting for longer than its second.
+            assert "cannot be judged now" in str(error), error
+            return ""
+
     for pod in pods:
-        assert story.client(pod["metadata"]["name"]).execute(QUERY)[0][0] != truth
+        client = story.client(pod["metadata"]["name"])
+        assert until(lambda client=client: email(client), within_s=60) != truth
     until(
         lambda: (
             story.kubectl.get("-n", SHOP, "dap", story.name)["status"]["sidecars"]
