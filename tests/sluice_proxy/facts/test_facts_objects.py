@@ -146,6 +146,66 @@ def test_what_reaches_beyond_the_session_is_refused(open_session: Open, statemen
     assert "permission denied" in outcome or "not supported" in outcome, outcome
 
 
+@pytest.mark.parametrize(
+    ("sql", "action"),
+    [
+        (
+            "CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON orders USING btree (memo, lower(memo))",
+            "ddl.create",
+        ),
+        (
+            "ALTER TABLE orders ADD COLUMN added text DEFAULT 'x' NOT NULL, ALTER memo SET NOT NULL",
+            "ddl.alter",
+        ),
+        (
+            "ALTER TABLE public.orders ADD CONSTRAINT c CHECK (amount > 0), DROP COLUMN memo",
+            "ddl.alter",
+        ),
+        ("ALTER TABLE orders RENAME COLUMN memo TO note", "ddl.alter"),
+        ("DROP TABLE IF EXISTS tree, orders CASCADE", "ddl.drop"),
+        ("CREATE SEQUENCE numbers START 5", "ddl.create"),
+    ],
+)
+def test_table_that_nobody_governs_is_changed_with_the_policys_leave(
+    open_session: Open, worlds: dict[str, Any], sql: str, action: str
+) -> None:
+    session = open_session()
+    (facts,) = read_facts(sql.encode(), session.context(), simple=True)
+    assert facts.actions == (action,)
+    assert all(table.written for table in facts.tables)
+    owner: Any = psycopg.connect(worlds["A"].owner, autocommit=True)
+    with owner as connection, connection.transaction(force_rollback=True):
+        connection.execute(session.rewritten(sql).replace("CONCURRENTLY", ""))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE INDEX ON users (name)",
+        "CREATE UNIQUE INDEX ON people (email)",
+        "CREATE INDEX ON digest (email)",
+        "ALTER TABLE users ADD COLUMN counted int DEFAULT nextval('x')",
+        "ALTER TABLE users ALTER COLUMN email TYPE text USING lower(email)",
+        "ALTER TABLE events_low RENAME TO e",
+        "ALTER TABLE orders ADD FOREIGN KEY (memo) REFERENCES users (email)",
+        "ALTER TABLE orders VALIDATE CONSTRAINT c",
+        "ALTER TABLE orders INHERIT people",
+        "ALTER TABLE orders DISABLE TRIGGER ALL",
+        "ALTER TABLE orders OWNER TO CURRENT_USER",
+        "ALTER TABLE pg_class ADD COLUMN x int",
+        "DROP TABLE IF EXISTS users",
+        "DROP TABLE orders, users",
+        "DROP VIEW IF EXISTS contacts",
+        "DROP TABLE contacts",
+        "DROP INDEX IF EXISTS users_note",
+        "DROP FUNCTION contact",
+    ],
+)
+def test_what_touches_a_governed_table_may_not_be_changed(open_session: Open, sql: str) -> None:
+    with pytest.raises(ClientError):
+        read_facts(sql.encode(), open_session().context(), simple=True)
+
+
 def test_view_is_judged_by_what_it_reads(open_session: Open) -> None:
     session = open_session()
     session.connection.execute("BEGIN")

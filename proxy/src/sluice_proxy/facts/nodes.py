@@ -101,12 +101,18 @@ STATEMENTS: dict[str, Treatment] = {
                 "Temporary views: the query inside is rewritten, the view is a security barrier, nothing is written "
                 "through it, and a change of masks, filters or the catalog ends the session."
             ),
-            "AlterTableStmt": "Own temporary tables.",
+            "AlterTableStmt": "Own temporary tables; others that are not governed where the policy has ddl.alter.",
             "AlterSeqStmt": "Own temporary sequences.",
             "CommentStmt": "On own temporary tables, views and sequences.",
-            "RenameStmt": "Own temporary tables, views and sequences.",
-            "DropStmt": "Own temporary tables and their indexes, views and sequences.",
-            "IndexStmt": "On own temporary tables.",
+            "RenameStmt": (
+                "Own temporary tables, views and sequences; tables that are not governed and their columns where the "
+                "policy has ddl.alter."
+            ),
+            "DropStmt": (
+                "Own temporary tables and their indexes, views and sequences; others that are not governed, indexes "
+                "aside, where the policy has ddl.drop."
+            ),
+            "IndexStmt": "On own temporary tables; on others that are not governed where the policy has ddl.create.",
         },
     ),
     **_all(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.lasting import TABLES, ddl_refused
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.temporary import TABLES, ddl_refused, made, owned, qualified_at
+from sluice_proxy.facts.temporary import made, owned, qualified_at
 from sluice_proxy.facts.tree import Node, strings, unwrap
 from sluice_proxy.facts.types import check_type
 

@@ -6,9 +6,10 @@ from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.expressions import every, expression
+from sluice_proxy.facts.lasting import TABLES, changed, ddl_refused, judge
 from sluice_proxy.facts.model import SessionEffects
-from sluice_proxy.facts.naming import Resolved, quoted
-from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.naming import Resolved, quoted, resolve
+from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.tree import Node, dictionaries, parse, strings, unwrap
 from sluice_proxy.facts.types import check_type
@@ -56,19 +57,9 @@ _ALTERATIONS = frozenset(
 )
 
 
-TABLES = "rp"
-"""Kinds of relations that are tables."""
+_TEMPORARY_ONLY = frozenset(["AT_ValidateConstraint", "AT_ReplicaIdentity"])
+"""What tells of other tables, or speaks to who replicates."""
 _TIES = ("inhRelations", "partbound", "partspec", "ofTypename", "accessMethod")
-
-
-def ddl_refused(what: str) -> Exception:
-    """Return the refusal of changing anything that is not temporary."""
-    return refused(
-        f"permission denied for {what}",
-        detail="A session that a policy restricts may change and drop temporary tables only; it may create others "
-        "where the policy has the action ddl.create.",
-        hint="Use CREATE TEMP TABLE, or another database role.",
-    )
 
 
 def made(a: Analysis, relation: Node, what: str) -> bool:
@@ -265,6 +256,18 @@ def owned(a: Analysis, relation: Node, what: str, kinds: str = TABLES) -> str:
     return resolved.name
 
 
+def _columns(resolved: Resolved) -> Level:
+    """Return a level with the columns of one table, for expressions in its definition."""
+    level = Level(None)
+    source = Source(resolved.name, level)
+    if resolved.relation is not None:
+        source.columns = tuple(column.name for column in resolved.relation.columns)
+    elif resolved.temporary is not None:
+        source.columns = resolved.temporary.columns
+    level.sources.append(source)
+    return level
+
+
 def index(a: Analysis, body: Node) -> SessionEffects | None:
     """CREATE INDEX."""
     a.kind = "create index"
@@ -272,10 +275,7 @@ def index(a: Analysis, body: Node) -> SessionEffects | None:
         a.visit(body["relation"])
         a.actions.add("ddl.create")
         return None
-    name = owned(a, body["relation"], "CREATE INDEX")
-    level = Level(None)
-    temporary = a.context.temporary.get(name)
-    level.sources.append(Source(name, level, columns=temporary.columns if temporary else None))
+    level = _columns(changed(a, body["relation"], "CREATE INDEX", "ddl.create"))
     for item in (*body.get("indexParams", ()), *body.get("indexIncludingParams", ())):
         _, element = unwrap(item)
         if "expr" in element:
@@ -296,13 +296,12 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
         return None
     if body.get("objtype") != "OBJECT_TABLE":
         raise ddl_refused("ALTER")
-    name = owned(a, body["relation"], "ALTER TABLE")
-    temporary = a.context.temporary.get(name)
-    level = Level(None)
-    level.sources.append(Source(name, level, columns=temporary.columns if temporary else None))
+    table = changed(a, body["relation"], "ALTER TABLE", "ddl.alter")
+    level = _columns(table)
+    known = _ALTERATIONS if table.schema == "pg_temp" else _ALTERATIONS - _TEMPORARY_ONLY
     for item in body["cmds"]:
         _, command = unwrap(item)
-        if command.get("subtype", "AT_AddColumn") not in _ALTERATIONS:
+        if command.get("subtype", "AT_AddColumn") not in known:
             raise ddl_refused("this form of ALTER TABLE")
         if "def" in command:
             kind, definition = unwrap(command["def"])
@@ -336,7 +335,10 @@ def rename(a: Analysis, body: Node) -> SessionEffects | None:
     kinds = _RENAMED.get(body.get("renameType", ""))
     if kinds is None or "relation" not in body:
         raise ddl_refused("ALTER … RENAME")
-    owned(a, body["relation"], "ALTER … RENAME", kinds)
+    if body["renameType"] in ("OBJECT_TABLE", "OBJECT_COLUMN", "OBJECT_TABCONSTRAINT"):
+        changed(a, body["relation"], "ALTER … RENAME", "ddl.alter")
+    else:
+        owned(a, body["relation"], "ALTER … RENAME", kinds)
     return _REFRESH
 
 
@@ -353,31 +355,44 @@ def drop(a: Analysis, body: Node) -> SessionEffects | None:
     if kinds is None:
         raise ddl_refused(f"DROP {body['removeType'].removeprefix('OBJECT_').replace('_', ' ')}")
     names = [strings(unwrap(item)[1].get("items")) for item in body["objects"]]
-    for parts in names:
-        if len(parts) > 2 or (len(parts) == 2 and parts[0] != "pg_temp"):
-            raise ddl_refused("DROP of what is not temporary")
-        known = a.context.temporary.get(parts[-1])
-        # Indexes are not among what is known; a name that is not there is nowhere else looked for.
-        if kinds and not body.get("missing_ok") and (known is None or known.kind not in kinds):
-            raise ddl_refused(f'DROP of "{parts[-1]}", which is nothing temporary of this session')
+    dropped = [_dropped(a, parts, kinds, missing=bool(body.get("missing_ok"))) for parts in names]
     index = a.span[0] + 2
     if a.tokens.word(index) == "concurrently":
         raise not_understood("DROP INDEX CONCURRENTLY")
     if a.tokens.word(index) == "if" and a.tokens.word(index + 1) == "exists":
         index += 2
-    for parts in names:
-        index = qualified_at(a, index, parts) + 1
-    if kinds:
+    for parts, each in zip(names, dropped, strict=True):
+        index = qualified_at(a, index, parts, each.schema) + 1
+    if kinds and all(each.schema == "pg_temp" for each in dropped):
         a.dropped = tuple(parts[-1] for parts in names)
     return _REFRESH
 
 
-def qualified_at(a: Analysis, index: int, parts: list[str]) -> int:
-    """Qualify the name of a temporary object that stands at this token; return the token behind it."""
+def _dropped(a: Analysis, parts: list[str], kinds: str, *, missing: bool) -> Resolved:
+    """Return what a name in DROP means; ``kinds`` is empty for indexes, which the catalog does not list."""
+    if len(parts) > 2:
+        raise ddl_refused("DROP of what is not temporary")
+    if not kinds:
+        # It is looked for among the temporary ones only.
+        if (len(parts) == 2 and parts[0] != "pg_temp") or not a.context.temporary:
+            raise ddl_refused("DROP INDEX")
+        return Resolved("pg_temp", parts[-1])
+    resolved = resolve(a.context, parts[0] if len(parts) == 2 else None, parts[-1])
+    if resolved.schema == "pg_temp":
+        known = resolved.temporary
+        if (known is None and not missing) or (known is not None and known.kind not in kinds):
+            raise ddl_refused(f'DROP of "{parts[-1]}", which is nothing temporary of this session')
+        return resolved
+    judge(a, resolved, "DROP", "ddl.drop", kinds)
+    return resolved
+
+
+def qualified_at(a: Analysis, index: int, parts: list[str], schema: str = "pg_temp") -> int:
+    """Qualify the name of an object that stands at this token; return the token behind it."""
     tokens = a.tokens
     end = tokens.dotted_end(index, len(parts))
     last = end - 1 if len(parts) == 2 else index
     if tokens.name(last) != parts[-1] and tokens.kinds[last] != "unicode_ident":
         raise not_understood("a name that cannot be found in the text")
-    a.replace(index, end, f"pg_temp.{quoted(parts[-1])}")
+    a.replace(index, end, f"{quoted(schema)}.{quoted(parts[-1])}")
     return end
