@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ import jwt
 
 from sluice_policy.bundles import MANIFEST_PATH, SIGNATURES_PATH, file_hash
 from sluice_policy.compiler import DATA_PATH, Compiled, content_revision
+
+_UNREADABLE = (tarfile.TarError, zlib.error, OSError, EOFError)
 
 
 def opened(raw: bytes, *, keys: Mapping[str, str], profile_id: str) -> Compiled:
@@ -32,7 +35,7 @@ def opened(raw: bytes, *, keys: Mapping[str, str], profile_id: str) -> Compiled:
         claims: dict[str, Any] = jwt.decode(token, key, algorithms=["ES256"])
         manifest: dict[str, Any] = json.loads(files[MANIFEST_PATH])
         signed = {one["name"]: one["hash"] for one in claims["files"]}
-    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (*_UNREADABLE, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"the bundle cannot be opened: {type(error).__name__}") from error
     except jwt.PyJWTError as error:
         raise ValueError(f"the bundle's signature does not hold: {error}") from error
@@ -50,7 +53,7 @@ def signing_key_id(raw: bytes) -> str | None:
     try:
         token = json.loads(_unpacked(raw)[SIGNATURES_PATH])["signatures"][0]
         return str(jwt.get_unverified_header(token)["kid"])
-    except (tarfile.TarError, OSError, EOFError, ValueError, KeyError, TypeError, jwt.PyJWTError):
+    except (*_UNREADABLE, ValueError, KeyError, TypeError, jwt.PyJWTError):
         return None
 
 
