@@ -127,10 +127,10 @@ def test_scaling_and_rolling_restart_keep_pods_governed(story: Story):
     def email(client: PodClient) -> str:
         try:
             return str(client.execute(QUERY)[0][0])
-        except (
-            DeniedError
-        ) as error:  # Five pods that start at once may keep OPA waiting for longer than its second.
-            assert "cannot be judged now" in str(error), error
+        except DeniedError as error:
+            # Five pods that start at once may keep OPA waiting for longer than its second.
+            if "cannot be judged now" not in str(error):
+                raise
             return ""
 
     for pod in pods:
