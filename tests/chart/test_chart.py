@@ -247,3 +247,22 @@ def test_notes_say_what_to_do_next():
         "StatementDenied",
     ):
         assert word in text
+
+
+def test_what_cert_manager_issues_is_read_by_the_controller_only():
+    documents = _render(
+        None, "--set", "certificates.mode=cert-manager,certificates.certManager.issuerRef.name=ca"
+    )
+    issued = {d["spec"]["secretName"] for d in documents if d["kind"] == "Certificate"}
+    assert issued == {"sluice-admission-issued", "sluice-bundles-issued"}
+    readers = {
+        (d["metadata"]["name"], tuple(rule["verbs"]))
+        for d in documents
+        if d["kind"] in {"Role", "ClusterRole"}
+        for rule in d["rules"]
+        if issued & set(rule.get("resourceNames", ()))
+    }
+    assert readers == {("sluice-controller", ("get",))}
+    webhooks = [d for d in documents if d["kind"].endswith("WebhookConfiguration")]
+    assert webhooks
+    assert all("annotations" not in d["metadata"] for d in webhooks)
