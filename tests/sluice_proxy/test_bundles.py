@@ -155,6 +155,13 @@ def test_any_bytes_are_refused_cleanly(raw):
         verify_bundle(raw, keys={}, profile="p")
 
 
+def test_archive_that_breaks_off_inside_is_refused(making):
+    raw = making.signer.bundle(1)
+    half = raw[: len(raw) // 2]
+    for broken in (half, half + raw, raw[:20] + bytes(64) + raw[84:]):
+        check(making, broken, "no gzip archive")
+
+
 def test_lower_sequence_is_refused_and_last_good_stays(making, tmp_path):
     client = client_of(making, tmp_path)
     client.accept(making.signer.bundle(5))

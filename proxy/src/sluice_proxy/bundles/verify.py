@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import tarfile
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, cast
@@ -62,7 +63,7 @@ def _unpack(raw: bytes) -> dict[str, bytes]:
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
             content = packed.read(CONTENT_BYTES_MAX + 1)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise BundleRefusedError(f"the bundle is no gzip archive: {error}") from error
     if len(content) > CONTENT_BYTES_MAX:
         raise BundleRefusedError(f"the bundle unpacks to more than {CONTENT_BYTES_MAX} bytes")
