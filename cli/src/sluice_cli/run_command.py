@@ -33,8 +33,9 @@ from sluice_proxy.databases import Databases
 from sluice_proxy.decide import Workload
 from sluice_proxy.opa import find_opa
 from sluice_proxy.opa_files import OpaError
-from sluice_proxy.run import ListenError, Sidecar, SpoolError, StartError
+from sluice_proxy.run import Sidecar
 from sluice_proxy.settings import SidecarSettings
+from sluice_proxy.start_errors import ListenError, SpoolError, StartError
 
 log = structlog.get_logger(__name__)
 

@@ -18,7 +18,8 @@ from sluice_proxy.contexts import Contexts
 from sluice_proxy.databases import Databases
 from sluice_proxy.judge import INTERNAL, Judge
 from sluice_proxy.reports import ClientError, ErrorReport
-from sluice_proxy.sessions import Sessions, error_fields
+from sluice_proxy.session_refusals import error_fields
+from sluice_proxy.sessions import Sessions
 
 log = structlog.get_logger(__name__)
 

@@ -24,6 +24,7 @@ from sluice_proxy.opa_files import OpaError, socket_path
 from sluice_proxy.opa_outside import OutsideOpa
 from sluice_proxy.sessions import DenialObserver, Sessions
 from sluice_proxy.settings import SidecarSettings
+from sluice_proxy.start_errors import ListenError, PolicyStartError, SpoolError, StartError
 
 log = structlog.get_logger(__name__)
 
@@ -35,22 +36,6 @@ CONFIRM_MIN_S: Final = 0.3
 CONFIRM_MAX_S: Final = 5.0
 SEGMENT_BYTES_MAX: Final = 16 << 20
 """A segment is shipped and checked as one."""
-
-
-class StartError(Exception):
-    """The sidecar cannot start. The message says why and what to do."""
-
-
-class PolicyStartError(StartError):
-    """No policy came into force."""
-
-
-class ListenError(StartError):
-    """An address cannot be bound."""
-
-
-class SpoolError(StartError):
-    """The audit spool cannot be opened."""
 
 
 @dataclass(slots=True)

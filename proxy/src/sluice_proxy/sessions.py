@@ -23,6 +23,13 @@ from sluice_proxy.governed import problems
 from sluice_proxy.probe import PROBE_SQL, SessionProbe, parse_probe
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 from sluice_proxy.scrubbing import KEEP_PRIMARY
+from sluice_proxy.session_refusals import (
+    NO_POLICY,
+    RECONNECT,
+    check_users,
+    error_fields,
+    tightened,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -185,7 +192,7 @@ class Sessions:
         decision = await self._decide(session.database.name, session.role)
         probe = None if request.probe_row is None else parse_probe(request.probe_row)
         if probe is not None and decision.level >= Level.GUARDED:
-            _check_users(probe, session.role)
+            check_users(probe, session.role)
         close = self._reason_to_close(session, decision, probe)
         if close is None and probe is not None:
             close = self._old_views(session, probe)
@@ -310,16 +317,16 @@ class Sessions:
             )
         before = session.decision
         if decision.level > Level.OPEN and probe is None:
-            return _tightened(
+            return tightened(
                 "The policy governs statements now, and the session began without that."
             )
         if decision.level == Level.RESTRICTED and before.level < Level.RESTRICTED:
-            return _tightened("The policy masks columns or filters rows now.")
+            return tightened("The policy masks columns or filters rows now.")
         if probe is None or not session.state_known:
             return None
         holds_results = bool(probe.temporary) or probe.holdable_cursors > 0
         if holds_results and _obligations(before) != _obligations(decision):
-            return _tightened(
+            return tightened(
                 "Masks or filters changed, and the session holds results in temporary tables or cursors."
             )
         return None
@@ -333,7 +340,7 @@ class Sessions:
             item.kind == RelationKind.VIEW for item in probe.temporary.values()
         ):
             return None
-        return _tightened("The catalog changed, and the session holds temporary views.")
+        return tightened("The catalog changed, and the session holds temporary views.")
 
     def _context(
         self,
@@ -354,39 +361,6 @@ class Sessions:
         )
 
 
-NO_POLICY: Final = ErrorReport(
-    sqlstate=SqlState.CANNOT_CONNECT_NOW,
-    message="no policy is in force yet",
-    detail="The sidecar has not loaded a policy bundle.",
-    hint="Try again; /readyz of the sidecar says what it waits for.",
-)
-RECONNECT: Final = ErrorReport(
-    sqlstate=SqlState.ADMIN_SHUTDOWN,
-    message="the session is not known any more",
-    hint="Connect again.",
-)
-
-
-def error_fields(report: ErrorReport, severity: str = "ERROR") -> _native.ErrorFields:
-    """Return the report in the data plane's form."""
-    return _native.ErrorFields(
-        sqlstate=report.sqlstate.value,
-        message=report.message,
-        detail=report.detail,
-        hint=report.hint,
-        severity=severity,
-    )
-
-
-def _tightened(detail: str) -> ErrorReport:
-    return ErrorReport(
-        sqlstate=SqlState.ADMIN_SHUTDOWN,
-        message="the policy changed, the session must be opened again",
-        detail=detail,
-        hint="Connect again.",
-    )
-
-
 def _obligations(decision: SessionDecision) -> tuple[object, ...]:
     return (
         decision.masks,
@@ -394,20 +368,6 @@ def _obligations(decision: SessionDecision) -> tuple[object, ...]:
         decision.entries,
         decision.unreviewed_masked,
         decision.level,
-    )
-
-
-def _check_users(probe: SessionProbe, role: str) -> None:
-    if probe.session_user == role == probe.current_user:
-        return
-    raise ClientError(
-        ErrorReport(
-            sqlstate=SqlState.INSUFFICIENT_PRIVILEGE,
-            message="the session acts for another role than it began with",
-            detail=f'It began as "{role}"; the server says session_user "{probe.session_user}", '
-            f'current_user "{probe.current_user}".',
-            hint="Connect as the role that is meant, and remove any default of the setting role.",
-        )
     )
 
 

@@ -62,9 +62,9 @@ def _run(
     environment: Environment, layout: Layout, health: tuple[str, int], bundle_port: int
 ) -> int:
     from sluice_proxy.opa_files import OpaError  # noqa: PLC0415
-    from sluice_proxy.run import StartError  # noqa: PLC0415
     from sluice_proxy.sidecar.hardening import harden  # noqa: PLC0415
     from sluice_proxy.sidecar.process import serve  # noqa: PLC0415
+    from sluice_proxy.start_errors import StartError  # noqa: PLC0415
 
     try:
         harden()

@@ -18,7 +18,7 @@ from sluice_proxy.decide import Decider, UnixOpaClient
 from sluice_proxy.health import HealthServer
 from sluice_proxy.metrics import Metrics
 from sluice_proxy.opa_files import socket_path
-from sluice_proxy.run import ListenError, Sidecar
+from sluice_proxy.run import Sidecar
 from sluice_proxy.settings import Listener, SidecarSettings
 from sluice_proxy.sidecar.audit import AuditFollower
 from sluice_proxy.sidecar.catalogs import CatalogSecret
@@ -36,6 +36,7 @@ from sluice_proxy.sidecar.preparation import BUNDLE_PORT
 from sluice_proxy.sidecar.remote import Remote, RemoteError, RemoteSource
 from sluice_proxy.sidecar.status import StatusReporter
 from sluice_proxy.sidecar.survey import Survey
+from sluice_proxy.start_errors import ListenError
 
 log = structlog.get_logger(__name__)
 
