@@ -40,7 +40,12 @@ class Watch:
 
     def _run(self) -> None:
         while not self._ended:
-            value = str(self._client.execute("SELECT email FROM users WHERE id = 1")[0][0])
+            try:
+                value = str(self._client.execute("SELECT email FROM users WHERE id = 1")[0][0])
+            except CommandError:
+                if self._ended:  # Ended from here, in the middle of a statement.
+                    return
+                raise
             if self.last and value != self.last and not self.changed_at:
                 self.changed_at = time.monotonic()
             self.last = value
@@ -173,7 +178,11 @@ class Demonstration:
             Watch(PodClient(self.kubectl, "support", pod, DSN, container="desk")) for pod in pods
         ]
         try:
-            until(lambda: all(watch.last for watch in watches), within_s=20)
+            until(
+                lambda: all(watch.last for watch in watches),
+                within_s=60,
+                what="a first answer of each pod",
+            )
             before = watches[0].last
             policy = self._documents("policies/support.yaml")[0]
             policy["spec"]["masks"][0] = {"class": "pii.email", "mask": "redact"}
