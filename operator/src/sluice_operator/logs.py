@@ -1,49 +1,17 @@
-"""Structured logs: one JSON object a line on standard error; constant events, facts as keys of ``log_keys``."""
+"""Structured logs of the operator's processes."""
 
 from __future__ import annotations
 
-import logging
-import sys
 from typing import TextIO
 
-import structlog
+from sluice_crds import logs
+from sluice_crds.logs import LEVELS
 
-LEVELS = ("debug", "info", "warning", "error")
+__all__ = ["LEVELS", "configure"]
+
 CHATTY = ("aiohttp.access", "asyncio", "kopf", "uvicorn.access", "httpx")
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:
-    """Send the product's own and the standard library's records through one JSON formatter.
-
-    Args:
-        level: One of LEVELS.
-        stream: Where to; None is standard error.
-    """
-    number = logging.getLevelNamesMapping()[level.upper()]
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(sort_keys=True),
-            ],
-        )
-    )
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(number)
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(max(number, logging.WARNING))
+    """Begin to log: from this level on (one of LEVELS), to a stream; None is standard error."""
+    logs.configure(level, CHATTY, stream)
