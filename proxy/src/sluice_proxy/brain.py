@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from sluice_proxy import _native
+from sluice_proxy import _native, memory
 from sluice_proxy import log_keys as keys
 from sluice_proxy.bundles.client import BundleClient
 from sluice_proxy.bundles.model import Bundle
@@ -64,6 +64,7 @@ class Brain:
 
     def start(self) -> None:
         """Begin to take requests, in the running loop."""
+        memory.settle()
         asyncio.get_running_loop().add_reader(self._plane.event_fd(), self._take)
         self._set_timer()
         self._take()

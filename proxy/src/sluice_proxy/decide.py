@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar, cast
 
 import aiohttp
-from opa_client.opa_async import AsyncOpaClient  # pyright: ignore[reportMissingTypeStubs]
 
 from sluice_proxy.bundles.client import BundleClient
 from sluice_proxy.decisions import (
@@ -23,6 +22,7 @@ from sluice_proxy.decisions import (
     SessionDecision,
     StatementDecision,
 )
+from sluice_proxy.opa_library import AsyncOpaClient
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
 CONTRACT: Final = 1
