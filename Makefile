@@ -28,8 +28,7 @@ images: ## Build the images as docker-archive tars and print their names and fil
 	@tools/cluster images --build-only
 
 e2e: setup ## Run the end-to-end stories on a real cluster, brought up when there is none (ONLY=name of a story)
-	@$(BIN)/python -c 'from sluice_dev.installation import bring_up; bring_up(print)'
-	@$(BIN)/pytest -q e2e $(if $(ONLY),-k "$(ONLY)")
+	@$(BIN)/python -m sluice_dev.stories $(ONLY)
 
 test: setup ## Run every test suite, then the corpora against the ratchet
 	@tools/test.sh

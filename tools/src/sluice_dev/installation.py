@@ -48,7 +48,7 @@ class Installation:
             arguments += ["--set-string", f"{component}.podAnnotations.image-content={content}"]
         return arguments
 
-    def upgrade(self, *more: str, timeout_s: int = 180) -> None:
+    def upgrade(self, *more: str, timeout_s: int = 300) -> None:
         """Install the chart or bring its release to these values, and wait until everything is ready."""
         self.kubectl.helm(
             "upgrade", "--install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--create-namespace",

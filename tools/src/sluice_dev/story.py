@@ -19,6 +19,8 @@ EXAMPLE = ROOT / "examples" / "kubernetes"
 SHOP = "e2e-shop"
 """Namespace of the PostgreSQL server of all stories; each has a database of its own on it."""
 
+TEMPLATE = "shop_template"
+
 Document = dict[str, Any]
 
 
@@ -66,6 +68,14 @@ class Database:
         self.kubectl("apply", "-f", "-", stdin=text)
         self.kubectl.apply(*documents("database.yaml", {"shop": SHOP}, self.images))
         self.kubectl.rollout(SHOP, "deployment/shop-pg")
+        until(self._make_template, within_s=60, what="a database to copy from")
+
+    def _make_template(self) -> bool:
+        """Copy the shop to where nobody connects, so that it can be copied at any time."""
+        made = f"SELECT 1 FROM pg_database WHERE datname = '{TEMPLATE}'"
+        if not self.psql(made, "postgres"):
+            self.psql(f"CREATE DATABASE {TEMPLATE} TEMPLATE shop", "postgres")
+        return bool(self.psql(made, "postgres"))
 
     def psql(self, sql: str, dbname: str = "shop") -> list[list[str]]:
         """Run a statement as superuser inside the server's pod, round all of Sluice."""
@@ -137,8 +147,8 @@ class Story:
 
     def add_database(self, name: str) -> None:
         """Create a database with the shop's rows, and the Secret that sidecars read its catalog with."""
-        self.server.psql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-        self.server.psql(f'CREATE DATABASE "{name}" TEMPLATE shop', "postgres")
+        self.server.psql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)', "postgres")
+        self.server.psql(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE}', "postgres")
         self.databases.append(name)
         host = f"shop-pg.{SHOP}.svc"
         values = {
