@@ -148,7 +148,7 @@ def _policy_reaches(story: Story, client: PodClient) -> None:
 
 @pytest.mark.timeout(700)
 def test_cert_manager_takes_over_from_the_own_authority(
-    story: Story, governed: PodClient, system: str
+    governed: PodClient, story: Story, system: str
 ):
     kubectl = story.kubectl
     with _creating_pods(story) as refused:
@@ -170,7 +170,7 @@ def test_cert_manager_takes_over_from_the_own_authority(
 
 
 @pytest.mark.timeout(700)
-def test_renewals_by_cert_manager_restart_nothing(story: Story, governed: PodClient, system: str):
+def test_renewals_by_cert_manager_restart_nothing(governed: PodClient, story: Story, system: str):
     kubectl = story.kubectl
     until(lambda: _served(kubectl, system), within_s=GRACE_S + 60)
     pods = _system_pods(kubectl, system)
@@ -205,7 +205,7 @@ def test_renewals_by_cert_manager_restart_nothing(story: Story, governed: PodCli
 
 @pytest.mark.timeout(700)
 def test_ca_with_a_new_key_is_trusted_before_it_serves(
-    story: Story, governed: PodClient, system: str
+    governed: PodClient, story: Story, system: str
 ):
     kubectl = story.kubectl
     until(lambda: _served(kubectl, system), within_s=GRACE_S + 60)
