@@ -27,7 +27,7 @@ _MIDDLE = (
 _CONSTANT = re.compile(r"(?<![\w$.\\&])(?:'(?:[^'\\]|'')*'|\d+)(?![\w.'])")
 _LOOKS = (
     "SELECT locktype, mode, count(*) FROM pg_locks GROUP BY 1, 2 ORDER BY 1, 2",
-    "SELECT * FROM pg_locks WHERE pid = pg_backend_pid() AND locktype <> 'virtualxid' ORDER BY 1, 5, 9, 13",
+    "SELECT locktype, relation::regclass, mode, granted FROM pg_locks WHERE pid = pg_backend_pid() ORDER BY 1, 2, 3",
     "SELECT relname, n_tup_ins, n_tup_upd, seq_scan, idx_tup_fetch FROM pg_stat_xact_user_tables ORDER BY 1",
     "SELECT relname, idx_blks_read FROM pg_statio_user_indexes ORDER BY 1, indexrelname",
     "SELECT current_setting('application_name'), current_setting('search_path')",
@@ -36,7 +36,7 @@ _LOOKS = (
     "SELECT name, parameter_types FROM pg_prepared_statements ORDER BY 1",
     "SELECT pg_current_xact_id_if_assigned() IS NULL",
     "SELECT xmin = xmax, tableoid::regclass FROM users ORDER BY id",
-    "SELECT xmax FROM products ORDER BY id",
+    "SELECT id, xmax = '0' FROM products ORDER BY id",
     "SELECT pg_relation_size('users'), pg_table_size('users')",
     "SELECT last_value FROM pg_sequences ORDER BY sequencename",
     "SHOW ALL",
