@@ -171,6 +171,9 @@ class Reconciler:
         effective = await self._decide(resources)
         work = _Pass(resources, trust, effective, self._serial)
         profiles = {pod.profile_id: pod.profile for pod in estate.pods.values()}
+        # Before anything of it is in force: whoever takes over must know what to hold on to.
+        if self._leading():
+            await self._memory.keep(effective.last_valid)
         work.failing = failures(estate.reports.values(), estate.bundles, time.time())
         items = list(profiles.items())
         for start in range(0, len(items), BATCH):
@@ -180,7 +183,7 @@ class Reconciler:
             return False
         self.outcome = self._concluded(resources, work)
         estate.reports_changed.set()
-        await self._memory.store(effective.last_valid)
+        await self._memory.drop(effective.last_valid)
         await self._tell_trust(trust)
         await self._remove_idle(set(profiles))
         self._measure(resources, profiles)
