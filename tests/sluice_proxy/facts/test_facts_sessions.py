@@ -93,6 +93,45 @@ def test_statement_behind_a_changed_path_is_refused_in_one_message(open_session:
         )
 
 
+def test_sampling_method_of_an_extension_is_taken_where_it_is_installed(open_session: Open) -> None:
+    context = open_session().context()
+    sql = b"SELECT count(*) FROM pg_catalog.pg_am TABLESAMPLE system_rows (2)"
+    with pytest.raises(ClientError, match="sampling method"):
+        read_facts(sql, context, simple=True)
+    catalog = dataclasses.replace(context.catalog, extensions={"tsm_system_rows": "public"})
+    assert read_facts(sql, dataclasses.replace(context, catalog=catalog), simple=True)
+
+
+def test_role_may_be_given_back_and_no_other_taken(open_session: Open) -> None:
+    context = open_session().context()
+    own = "SET ROLE clerk"
+    for sql in ("SET ROLE NONE", "RESET ROLE", "SET SESSION AUTHORIZATION DEFAULT", own):
+        asked = dataclasses.replace(context, role="clerk")
+        assert read_facts(sql.encode(), asked, simple=True)
+    for sql in ("SET ROLE owner", "SET SESSION AUTHORIZATION clerk", "SET LOCAL ROLE owner", own):
+        with pytest.raises(ClientError, match="permission denied to set parameter"):
+            read_facts(sql.encode(), dataclasses.replace(context, role="desk"), simple=True)
+
+
+@pytest.mark.parametrize(
+    ("sql", "told"),
+    [
+        ("SELEC 1", 'syntax error at or near "SELEC"'),
+        ("SELECT 1 FROM", "syntax error at end of input"),
+        ("SELECT id FROM t WHERE )", 'syntax error at or near ")"'),
+        ("SELECT 'a' 'ann-secret'", "syntax error"),
+        ("SELECT 1 78050", "syntax error"),
+        ("SELECT 'open", "syntax error"),
+    ],
+)
+def test_syntax_error_is_told_as_by_the_server_but_for_literals(
+    open_session: Open, sql: str, told: str
+) -> None:
+    with pytest.raises(ClientError) as caught:
+        read_facts(sql.encode(), open_session().context(), simple=True)
+    assert (caught.value.report.sqlstate, caught.value.report.message) == ("42601", told)
+
+
 def test_literals_that_decide_are_bound_and_others_are_free(open_session: Open) -> None:
     context = open_session().context()
 

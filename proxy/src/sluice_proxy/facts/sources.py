@@ -334,7 +334,8 @@ def _sample(a: Analysis, body: Node, level: Level) -> Source:
     for item in (*body.get("args", ()), *([body["repeatable"]] if "repeatable" in body else ())):
         expression(a, item, level)
     method = strings(body["method"])[-1]
-    if method not in ("bernoulli", "system"):
+    extensions = (a.context.catalog.extensions if a.context.catalog else None) or {}
+    if method not in ("bernoulli", "system") and f"tsm_{method}" not in extensions:
         raise not_understood(f"the sampling method {method}")
     return source
 
