@@ -49,7 +49,7 @@ corpus-ratchet: setup ## Run the corpora and lower the committed ratchet to the 
 fuzz: setup ## Ask two worlds that differ in hidden values the same random statements (STATEMENTS=20000 not denied; SEED=; MAJOR=; RECORD=file)
 	@$(BIN)/python -m sluice_dev.worlds --statements $(or $(STATEMENTS),20000) $(if $(SEED),--seed $(SEED)) $(if $(MAJOR),--major $(MAJOR)) $(if $(CORPUS),--corpus "$(CORPUS)") $(if $(RECORD),--record "$(RECORD)") --log "$(CACHE)/fuzz.log"
 
-bench: ## Measure the path of a statement and write a dated record under bench/record/ (BENCH=path|operator)
+bench: ## Measure, and write a dated record under bench/record/ (BENCH=path|sql|huge|operator)
 	@tools/setup.sh bench
 	@$(BIN)/python bench/run.py $(or $(BENCH),path)
 

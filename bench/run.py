@@ -21,8 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import cluster
+import huge
 import psycopg
+import sql
 from psycopg import conninfo
+from shapes import shape, stages
 
 from sluice_dev import cache, children
 from sluice_dev.postgres import Server, find
@@ -127,7 +130,7 @@ def first_time(ways: list[Way], *, shapes: int) -> dict[str, dict[str, float]]:
             _timed(connection, LOOKUP % 1)
         for number in range(shapes):
             for way in ways:
-                text = f"SELECT id AS a{number}, email, region FROM users WHERE id = {number + 1}"
+                text = shape(number)
                 times[way.name].append(_timed(connections[way.name], text))
     return {
         name: {"p50": statistics.median(values), "p99": statistics.quantiles(values, n=100)[98]}
@@ -154,8 +157,14 @@ def path() -> dict[str, Any]:
             Way("sluice open", sluice.dsn(**APP)),
             Way("sluice restricted", sluice.dsn(**SUPPORT)),
         ]
+        first_time([ways[0], ways[3]], shapes=1)
+        before = sluice.health("/metrics")[1]
+        new_shapes = first_time([ways[0], ways[3]], shapes=401)
+        split = stages(before, sluice.health("/metrics")[1])
+        new_shapes["sluice open"] = first_time([ways[0], ways[2]], shapes=200)["sluice open"]
         results = {
-            "first_time_us": first_time([ways[0], ways[2], ways[3]], shapes=400),
+            "first_time_us": new_shapes,
+            "first_time_restricted_stages_us": split,
             "select_1_us": cached(ways, lambda _: "SELECT 1", rounds=8, each=1000),
             "lookup_us": cached(ways, lambda number: LOOKUP % number, rounds=8, each=1000),
         }
@@ -177,6 +186,8 @@ def report(found: dict[str, Any]) -> None:
     print("shape seen for the first time (µs)      p50       p99")
     for name, values in results["first_time_us"].items():
         print(f"  {name:<30} {values['p50']:>10.0f} {values['p99']:>9.0f}")
+    for name, values in results["first_time_restricted_stages_us"].items():
+        print(f"    stage {name:<24} {values['p50']:>10.0f} {values['p99']:>9.0f}")
     for key, title in (("select_1_us", "SELECT 1"), ("lookup_us", "look-up by primary key")):
         base = results[key]["direct"]
         bouncer = results[key]["pgbouncer"] - base
@@ -224,6 +235,8 @@ def main() -> int:
     benches: dict[str, Bench] = {
         "path": (path, report),
         "operator": (cluster.operator, cluster.report),
+        "sql": (sql.measure, sql.report),
+        "huge": (huge.measure, huge.report),
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bench", choices=sorted(benches))
