@@ -15,6 +15,8 @@ _TIMED = re.compile(
     rb"actual time=[\d.]+|(?:Planning|Execution) Time: [\d.]+|Memory: \d+kB"
     # Of plans over catalogs: the dead space that rolled back DDL left there is cleared when there is time.
     rb"|cost=[\d.]+|(?<=\.\.)[\d.]+(?= rows=)|\"(?:Startup|Total) Cost\": [\d.]+"
+    # Which slot of the server the session has.
+    rb"|pg_(?:toast_)?temp_\d+"
     # The moment itself, which the two sessions read one after the other; with its length, where it is a field.
     rb"|(?:\0\0\0.)?20[2-9]\d-\d\d-\d\d[ T]\d\d:\d\d:\d\d\.\d+|(?:\0\0\0.)?\b\d\d:\d\d:\d\d\.\d{1,6}",
     re.DOTALL,
