@@ -128,6 +128,13 @@ def test_deep_nesting_is_answered_or_refused(open_session: Open, text: str) -> N
         read_facts(text.encode(), open_session().context(), simple=True)
 
 
+def test_more_statements_than_anybody_sends_are_refused(open_session: Open) -> None:
+    context = open_session().context()
+    with pytest.raises(ClientError, match="more than 2000 statements"):
+        read_facts(b"SELECT 1;" * 2_001, context, simple=True)
+    assert len(read_facts(b"SELECT 1;" * 50, context, simple=True)) == 50
+
+
 def test_megabyte_in_a_comment_or_a_string_costs_nothing(open_session: Open) -> None:
     context = open_session().context()
     plain = work("SELECT id FROM users WHERE name = ''", context)
