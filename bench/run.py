@@ -157,7 +157,7 @@ def path() -> dict[str, Any]:
             Way("sluice open", sluice.dsn(**APP)),
             Way("sluice restricted", sluice.dsn(**SUPPORT)),
         ]
-        first_time([ways[0], ways[3]], shapes=1)
+        first_time([ways[0], ways[3]], shapes=2)
         before = sluice.health("/metrics")[1]
         new_shapes = first_time([ways[0], ways[3]], shapes=401)
         split = stages(before, sluice.health("/metrics")[1])
