@@ -27,7 +27,7 @@ _DEPTH_MAX = 12000
 """Python frames: about 2,500 levels of nested expressions, more than PostgreSQL's own stack takes by default."""
 sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH_MAX))
 
-_STATEMENTS_MAX = 2_000
+_STATEMENTS_MAX = 4_000
 """In one message: each is judged by itself, and this many take half a second."""
 
 _KINDS = {
