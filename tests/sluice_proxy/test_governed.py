@@ -405,7 +405,9 @@ async def test_catalogs_run_with_their_columns_replaced_on_each_major(
                 shown[f"{relation.name}.{name}"] = str(rows)
     assert "-1" in shown["pg_class.reltuples"]
     assert "nextval('logs_id_seq'::regclass)" in shown["columns.column_default"]
-    assert "'default-shown'::text" in shown["columns.column_default"], "nothing holds for that column"
+    assert "'default-shown'::text" in shown["columns.column_default"], (
+        "nothing holds for that column"
+    )
     for name, text in shown.items():
         raw = name in {
             "pg_class.relpartbound",
