@@ -46,6 +46,10 @@ class Result:
     asked: collections.Counter[str] = field(default_factory=collections.Counter[str])
     denials: denials.Denials = field(default_factory=denials.Denials)
     sqlstates: collections.Counter[str] = field(default_factory=collections.Counter[str])
+    late: int = 0
+    """Not compared: one world ran into the statement timeout."""
+    outdated: int = 0
+    """Asked anew: one world refused a plan because the catalog had changed."""
     silent: int = 0
     found: list[Difference] = field(default_factory=list[Difference])
     seconds: float = 0.0
@@ -69,7 +73,8 @@ class Result:
         yield f"not denied: {self.sent - self.outcomes[Outcome.DENIED]}, by origin {dict(self.origins)}"
         yield (
             f"asked again: {kinds['open']} left open by SQL, {kinds['unstable']} not the same twice in one world, "
-            f"{kinds['keys']} told by keys (writeOracles.keys: accept)"
+            f"{kinds['keys']} told by keys (writeOracles.keys: accept), {self.outdated} after a change of the catalog; "
+            f"{self.late} not compared, since one world timed out"
         )
         yield from self.denials.lines(self.sent)
         yield f"differences: {len(self.leaks)}"
@@ -145,10 +150,12 @@ class Fuzzer:
                 self.reset()
             return None
         if judging.outdated(left) or judging.outdated(right):
+            result.outdated += 1
             left, right = self._fresh(statement)
             if _equal(left, right, statement):
                 return None
         if Outcome.LATE in (how, judging.outcome(right)):
+            result.late += 1
             self.reset()
             return None
         return self._again(statement, left, right)

@@ -53,9 +53,13 @@ def document(result: Result, *, seed: int, server: str, load_before: float) -> d
             "commonest_reasons": dict(all_reasons.most_common(REASONS_SHOWN)),
             "commonest_reasons_of_legitimate": dict(legitimate),
             "asked_again": {
-                what: sum(one.what == what for one in result.found)
-                for what in ("open", "unstable", "keys")
+                **{
+                    what: sum(one.what == what for one in result.found)
+                    for what in ("open", "unstable", "keys")
+                },
+                "outdated": result.outdated,
             },
+            "not_compared_late": result.late,
             "differences": len(result.leaks),
         },
     }
