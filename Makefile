@@ -53,10 +53,7 @@ bench: ## Measure, and write a dated record under bench/record/ (BENCH=path|sql|
 	@tools/setup.sh bench
 	@$(BIN)/python bench/run.py $(or $(BENCH),path)
 
-native: ## Build the Rust extension anew and put it in place
-	@tools/setup.sh test
-	@cargo build --release -q -p sluice-native
-	@cp $(CARGO_TARGET_DIR)/release/lib_native.so proxy/src/sluice_proxy/.native.new && mv proxy/src/sluice_proxy/.native.new proxy/src/sluice_proxy/_native.abi3.so
+native: setup ## Build the Rust extension anew when its sources changed, and put it in place
 
 format: setup ## Format Python, Rust and Rego
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; cargo fmt

@@ -75,6 +75,26 @@ def test_client_may_cancel_its_own_statement(stack):
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
+def test_statement_cancelled_while_it_is_judged_never_runs(stack):
+    asked = threading.Event()
+
+    def slowly(text: str) -> None:
+        if "nextval" in text:
+            asked.set()
+            time.sleep(0.6)
+
+    with stack.connect(autocommit=True) as connection:
+        connection.execute("CREATE TEMP SEQUENCE drawn")
+        stack.brain.deny = slowly
+        canceller = threading.Thread(target=lambda: asked.wait(10) and connection.cancel())
+        canceller.start()
+        with pytest.raises(psycopg.errors.QueryCanceled, match="due to user request"):
+            connection.execute("SELECT nextval('drawn')")
+        canceller.join()
+        stack.brain.deny = lambda _text: None
+        assert connection.execute("SELECT nextval('drawn'), 1").fetchone() == (1, 1)
+
+
 def test_wrong_cancel_key_cancels_nothing(stack, open_wire, wire, clear_role):
     client = open_wire(stack.host, stack.port, login=False)
     keys = [body for tag, body in client.login(*clear_role, "postgres") if tag == "K"]

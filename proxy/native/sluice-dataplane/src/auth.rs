@@ -188,6 +188,7 @@ impl Relay<'_> {
             upstream: self.upstream.to_owned(),
             upstream_pid,
             upstream_key: upstream_key.to_vec(),
+            judging: Arc::default(),
         };
         let filed = self.core.registry.add_cancel(target.clone());
         let (pid, key) = filed.map_err(|error| refused(error.to_string()))?;

@@ -4,7 +4,7 @@ use crate::brain::lock;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// Where the process is in its life.
@@ -29,6 +29,38 @@ pub struct CancelTarget {
     pub upstream_pid: u32,
     /// The server's secret.
     pub upstream_key: Vec<u8>,
+    /// Whether a statement is still with the brain.
+    pub judging: Arc<Judging>,
+}
+
+/// Whether a statement is being judged while nothing runs at the server: a cancel request would find nothing there, and the
+/// statement would run as if nobody had asked.
+#[derive(Debug, Default)]
+pub struct Judging(AtomicU8);
+
+impl Judging {
+    const NOT: u8 = 0;
+    const UNDER_WAY: u8 = 1;
+    const CANCELLED: u8 = 2;
+
+    /// A statement came.
+    pub fn begin(&self) {
+        self.0.store(Self::UNDER_WAY, Ordering::Release);
+    }
+
+    /// It was judged: whether it was cancelled meanwhile.
+    pub fn end(&self) -> bool {
+        self.0.swap(Self::NOT, Ordering::AcqRel) == Self::CANCELLED
+    }
+
+    /// Take a cancel request; false when it is for the server.
+    pub fn cancel(&self) -> bool {
+        let (from, to) = (Self::UNDER_WAY, Self::CANCELLED);
+        let taken = self
+            .0
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        taken.is_ok() || taken == Err(Self::CANCELLED)
+    }
 }
 
 macro_rules! counters {
@@ -191,6 +223,7 @@ mod tests {
             upstream: "unix:/x".into(),
             upstream_pid: 7,
             upstream_key: vec![1, 2, 3, 4],
+            judging: Arc::default(),
         };
         let (pid, key) = registry.add_cancel(target).unwrap();
         assert_eq!(registry.find_cancel(pid, &key).unwrap().upstream_pid, 7);
@@ -198,6 +231,19 @@ mod tests {
         assert!(registry.find_cancel(pid ^ 1, &key).is_none());
         registry.drop_cancel(pid);
         assert!(registry.find_cancel(pid, &key).is_none());
+    }
+
+    #[test]
+    fn cancel_is_kept_for_a_statement_that_is_being_judged() {
+        let judging = Judging::default();
+        assert!(!judging.cancel(), "nothing is judged: it is for the server");
+        judging.begin();
+        assert!(judging.cancel());
+        assert!(judging.cancel(), "asked twice");
+        assert!(judging.end());
+        assert!(!judging.cancel(), "it was taken");
+        judging.begin();
+        assert!(!judging.end(), "the next statement is another one");
     }
 
     #[test]

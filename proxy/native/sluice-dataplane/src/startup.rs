@@ -158,7 +158,9 @@ async fn cancel(core: &Core, body: &[u8]) {
     let Some((pid, key)) = body.split_first_chunk::<4>() else {
         return;
     };
-    if let Some(target) = core.registry.find_cancel(u32::from_be_bytes(*pid), key) {
+    if let Some(target) = core.registry.find_cancel(u32::from_be_bytes(*pid), key)
+        && !target.judging.cancel()
+    {
         upstream::cancel(&target.upstream, target.upstream_pid, &target.upstream_key).await;
     }
 }

@@ -33,13 +33,33 @@ pub enum Revival {
 type Planned = Result<Arc<CachedPlan>, Denied>;
 
 impl Session {
-    /// Plan a text; `None` when the server skips it anyway.
+    /// Plan a text; `None` when the server skips it anyway. A cancel request that comes meanwhile is for this statement, unless
+    /// an earlier one runs.
     pub(super) async fn judge(
         &self,
         text: &[u8],
         simple: bool,
         types: &[u32],
     ) -> Result<Option<Judged>, End> {
+        let alone = self.shared.borrow().answers.is_empty();
+        let Some(key) = self.cancel.as_ref().filter(|_| alone) else {
+            return self.plan(text, simple, types).await;
+        };
+        key.target.judging.begin();
+        let judged = self.plan(text, simple, types).await;
+        if !key.target.judging.end() {
+            return judged;
+        }
+        Ok(judged?.map(|judged| match judged {
+            Judged::Go(work, _) => Judged::Deny(Denied {
+                fields: Arc::new(cancelled()),
+                facts: work.plan.facts.clone(),
+            }),
+            denied @ Judged::Deny(_) => denied,
+        }))
+    }
+
+    async fn plan(&self, text: &[u8], simple: bool, types: &[u32]) -> Result<Option<Judged>, End> {
         let mut fresh: Option<(u64, u64, Planned)> = None;
         loop {
             if !self.gate().await? {
@@ -323,6 +343,10 @@ fn denial(plan: &CachedPlan) -> Option<Denied> {
         fields,
         facts: denied.map(|(_, facts)| facts.clone()).collect(),
     })
+}
+
+fn cancelled() -> ErrorFields {
+    ErrorFields::error("57014", "canceling statement due to user request")
 }
 
 /// Governed statements need a record.
