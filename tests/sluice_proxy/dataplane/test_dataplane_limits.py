@@ -81,7 +81,7 @@ def test_statement_cancelled_while_it_is_judged_never_runs(stack):
     def slowly(text: str) -> None:
         if "nextval" in text:
             asked.set()
-            time.sleep(0.6)
+            time.sleep(2)
 
     with stack.connect(autocommit=True) as connection:
         connection.execute("CREATE TEMP SEQUENCE drawn")
