@@ -201,17 +201,16 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _keep(screen: Screen, server: Server, sluice: Sluice, policies: Path) -> None:
-    screen.heading("Up until Ctrl-C. Play with it:")
-    psql = server.program("psql")
-    for identity in (SUPPORT, APP):
-        secret = f"PGPASSWORD={identity['password']}"
-        print(f"  {secret} {psql} -h {sluice.host} -p {sluice.port} -U {identity['user']} shop")
-    print(
-        f"  policies: {policies}   health: http://{sluice.host}:{sluice.health_port}/readyz",
-        flush=True,
-    )
     with contextlib.suppress(KeyboardInterrupt):
-        signal.pause()
+        screen.heading("Up until Ctrl-C. Play with it:")
+        psql = server.program("psql")
+        for identity in (SUPPORT, APP):
+            secret = f"PGPASSWORD={identity['password']}"
+            print(f"  {secret} {psql} -h {sluice.host} -p {sluice.port} -U {identity['user']} shop")
+        readyz = f"http://{sluice.host}:{sluice.health_port}/readyz"
+        print(f"  policies: {policies}   health: {readyz}", flush=True)
+        while True:  # A signal that comes just before signal.pause() would have to come again.
+            time.sleep(0.5)
 
 
 def demonstrate(*, keep: bool) -> int:
