@@ -122,9 +122,8 @@ class Demonstration:
 
     def _enforced(self) -> str:
         """What the policy's condition Enforced says."""
-        found = self.kubectl.find("-n", "shop", "dap", "support") or {}
-        conditions: list[dict[str, str]] = found.get("status", {}).get("conditions", [])
-        return next((c["message"] for c in conditions if c["type"] == "Enforced"), "")
+        path = '{.status.conditions[?(@.type=="Enforced")].message}'
+        return self.kubectl("-n", "shop", "get", "dap", "support", "-o", f"jsonpath={path}")
 
     def _pods(self) -> list[Any]:
         return self.kubectl.pods("support", "app=desk")
