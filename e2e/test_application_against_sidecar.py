@@ -1,4 +1,4 @@
-"""THREATS 1 and 5: what an application can reach of its sidecar, and what it can change there: nothing."""
+"""What an application can reach of its sidecar, and what it can change there: nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""THREATS 12: one broken policy of many is that policy's trouble alone, and its last valid version still holds."""
+"""One broken policy of many is that policy's trouble alone, and its last valid version still holds."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_pod_stays_ready_and_the_error_names_the_upstream(story: Story):
 
 
 def test_pod_becomes_ready_while_the_database_is_away(story: Story):
-    """THREATS 6: readiness is the listener and the bundle, never the database."""
+    """Readiness is the listener and the bundle, never the database."""
     story.kubectl(
         "-n", SHOP, "patch", "service", "shop-pg", "-p", '{"spec":{"selector":{"app":"nobody"}}}'
     )

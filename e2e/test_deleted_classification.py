@@ -1,4 +1,4 @@
-"""THREATS 12: deleting does not un-govern: what pods came under it for is denied, never raw."""
+"""Deleting does not un-govern: what pods came under it for is denied, never raw."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def test_dsn_in_a_secret_by_environment_and_by_file(story: Story):
 
 
 def test_read_only_service_gives_the_same_decisions(story: Story):
-    """THREATS 11: the name by which a database is reached is no way round what was decided for it."""
+    """The name by which a database is reached is no way round what was decided for it."""
     service = {"selector": {"app": "shop-pg"}, "ports": [{"port": 5432}]}
     metadata = {"name": "shop-pg-ro", "namespace": SHOP}
     story.kubectl.apply(

@@ -75,7 +75,7 @@ def test_refusal_names_the_field(story: Story, make: Callable[[Story], dict[str,
 
 
 def test_second_claim_on_a_database_is_refused(story: Story):
-    """THREATS 11: nobody takes somebody else's database by a classification of his own."""
+    """Nobody takes somebody else's database by a classification of his own."""
     # In another namespace, by another form of the same Service's name: a Service belongs to its own namespace.
     foreign = story.classification("bad")
     foreign["metadata"]["namespace"] = story.namespace
@@ -100,7 +100,7 @@ def test_second_claim_on_a_database_is_refused(story: Story):
 
 
 def test_policy_in_another_namespace_never_allows(story: Story):
-    """THREATS 11: who owns a namespace of pods does not thereby own the database that they come to."""
+    """Who owns a namespace of pods does not thereby own the database that they come to."""
     foreign = story.policy(
         "foreign",
         rules=[{"name": "all", "effect": "allow"}],

@@ -1,4 +1,4 @@
-"""THREATS 20: a policy is tightened over prepared statements, cursors, temporary tables: nothing raw remains."""
+"""A policy is tightened over prepared statements, cursors, temporary tables: nothing raw remains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""THREATS 22 and 23: older, foreign, altered, wrongly signed bundles never come into force; the last good one stays."""
+"""Older, foreign, altered, wrongly signed bundles never come into force; the last good one stays."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def everything_back(installation: Installation, kubectl: Kubectl, system: str) -
 
 
 def _required_namespace_holds(story: Story) -> None:
-    """THREATS 2, with nobody of ours there: the API server itself knows the rules."""
+    """With nobody of ours there, the API server itself knows the rules."""
     story.kubectl("label", "namespace", story.namespace, "sluice.dev/govern=required")
     try:
         unlabelled = story.pod("unlabelled", governed=False)

@@ -1,4 +1,4 @@
-"""THREATS 22: a sidecar that hears nothing for longer than `policies.ageSecondsMax` refuses, and recovers by itself."""
+"""A sidecar that hears nothing for longer than `policies.ageSecondsMax` refuses, and recovers by itself."""
 
 from __future__ import annotations
 

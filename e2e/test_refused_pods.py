@@ -94,7 +94,7 @@ def test_the_refusal_reaches_whoever_deploys(story: Story):
 
 
 def test_required_namespace_takes_governed_pods_only(story: Story):
-    """THREATS 2."""
+    """The label belongs to the governed: where it is required, nobody comes without it."""
     story.kubectl("label", "namespace", story.namespace, "sluice.dev/govern=required")
     try:
         refusal = story.kubectl.refusal(story.pod("free", governed=False))
@@ -110,7 +110,7 @@ def _patched(story: Story, patch: str, *more: str) -> str:
 
 
 def test_live_pod_cannot_be_changed_round_its_sidecar(story: Story):
-    """THREATS 3 and 4: image, labels, identity, ephemeral containers, exec and attach."""
+    """Image, labels, identity, ephemeral containers, exec and attach."""
     image = '{"spec":{"initContainers":[{"name":"sluice-proxy","image":"evil:1"}]}}'
     assert "sluice" in _patched(story, image).lower()
     assert "sluice.dev/" in _patched(story, '{"metadata":{"labels":{"sluice.dev/inject":null}}}')

@@ -1,4 +1,4 @@
-"""THREATS 6: what the sidecar adds to a pod's start, and that it serves until the application has ended."""
+"""What the sidecar adds to a pod's start, and that it serves until the application has ended."""
 
 from __future__ import annotations
 

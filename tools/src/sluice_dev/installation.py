@@ -76,21 +76,16 @@ class Installation:
 
 
 def _cluster(*arguments: str, say: Callable[[str], None] | None = None) -> str:
-    """Run tools/cluster; its progress goes to ``say`` line by line."""
+    """Run tools/cluster; its answer goes to ``say`` line by line, its progress to standard error."""
     command = [str(ROOT / "tools" / "cluster"), *arguments]
     out: list[str] = []
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=None if say else subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout or ():
             out.append(line)
             if say:
                 say(line.rstrip())
-        error = process.stderr.read() if process.stderr else ""
     if process.returncode:
-        raise SystemExit(
-            f"tools/cluster {' '.join(arguments)} failed\n{''.join(out)[-2000:]}{error[-2000:]}"
-        )
+        raise SystemExit(f"tools/cluster {' '.join(arguments)} failed\n{''.join(out)[-2000:]}")
     return "".join(out)
 
 
