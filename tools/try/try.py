@@ -256,7 +256,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", action="store_true", help="stay up until Ctrl-C")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # SIGINT is ignored in what a script starts in the background.
+        signal.signal(number, _terminate)
     try:
         return demonstrate(keep=options.keep)
     except KeyboardInterrupt:
