@@ -25,7 +25,6 @@ async def test_huge_texts_are_worked_on_one_at_a_time_without_collecting() -> No
             running.pop()
 
     await asyncio.gather(*(texts.run(work) for _ in range(8)))
-    texts.stop()
     assert seen == [(1, False)] * 8
     assert gc.isenabled()
 
@@ -38,5 +37,4 @@ async def test_collector_is_on_again_after_a_failure() -> None:
 
     with pytest.raises(RecursionError):
         await texts.run(work)
-    texts.stop()
     assert gc.isenabled()

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 BYTES_MIN: Final = 32 << 10
-"""Shorter texts are worked on in the loop itself: 10 to 30 ms at most."""
+"""Shorter texts are worked on in the loop itself, where they cost no change of thread."""
 SWITCH_S: Final = 0.001
-"""How long the loop may have to wait for the interpreter while such work runs; Python's own 5 ms add up to 30 ms for a
-statement that is judged meanwhile."""
+"""How long the loop may have to wait for the interpreter while such work runs; Python's own 5 ms add up over the several
+waits of a statement that is judged meanwhile."""
 
 T = TypeVar("T")
 
@@ -28,10 +28,6 @@ class HugeTexts:
     async def run(self, work: Callable[[], T]) -> T:
         """Return what ``work`` returns."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, _uncollected, work)
-
-    def stop(self) -> None:
-        """Begin no more work."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
 
 
 def _uncollected(work: Callable[[], T]) -> T:
