@@ -6,6 +6,7 @@ import hashlib
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 
 def public_key_id(pem: str) -> str:
@@ -14,10 +15,14 @@ def public_key_id(pem: str) -> str:
     Raises:
         ValueError: It is none.
     """
-    public = serialization.load_pem_public_key(pem.encode()).public_bytes(
+    return _named(serialization.load_pem_public_key(pem.encode()))
+
+
+def _named(public: PublicKeyTypes) -> str:
+    content = public.public_bytes(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
     )
-    return hashlib.sha256(public).hexdigest()[:16]
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 class SigningKey:
@@ -66,7 +71,7 @@ class SigningKey:
     @property
     def key_id(self) -> str:
         """Names the key in signatures: 16 hex digits of the public key's SHA-256."""
-        return public_key_id(self.public_pem)
+        return _named(self._key.public_key())
 
     def private_pem(self) -> bytes:
         """The private key as PEM (PKCS 8), unencrypted."""
