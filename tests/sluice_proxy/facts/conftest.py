@@ -179,6 +179,13 @@ class Session:
         edits = [_native.Edit(e.start, e.end, e.text.encode()) for f in facts for e in f.edits]
         return _native.apply_edits(sql.encode(), edits).decode()
 
+    def parameter_types(self, sql: str) -> list[int]:
+        """What the server takes the parameters of a statement for."""
+        self.connection.pgconn.prepare(b"p", sql.encode())
+        found = self.connection.pgconn.describe_prepared(b"p")
+        self.connection.execute("DEALLOCATE p")
+        return [found.param_type(index) for index in range(found.nparams)]
+
     def ask(self, sql: str) -> Answer:
         try:
             text = self.rewritten(sql)

@@ -18,6 +18,7 @@ from sluice_proxy.facts.newrows import (
     failing,
     held_defaults,
     hold,
+    name_columns,
     outside,
     triggered,
     untyped,
@@ -100,7 +101,7 @@ def _held(a: Analysis, body: Node, query: Query, target: Source, columns: list[s
         _defaults(a, rows)
         return
     if missing:
-        _name_columns(a, body, rows)
+        name_columns(a, rows.place, rows.supplied, rows.missing, listed=bool(body.get("cols")))
     if "valuesLists" in select:
         _values(a, select, rows)
     else:
@@ -149,14 +150,6 @@ def _behind_target(a: Analysis, body: Node) -> int:
     if a.tokens.word(index) == "as":
         index = a.tokens.name_end(index + 1)
     return index
-
-
-def _name_columns(a: Analysis, body: Node, rows: _NewRows) -> None:
-    added = "".join(f", {quoted(name)}" for name in rows.missing)
-    if body.get("cols"):
-        a.append(a.tokens.close(rows.place), added)
-    else:
-        a.append(rows.place, f" ({', '.join(map(quoted, rows.supplied))}{added}) ")
 
 
 def _values(a: Analysis, select: Node, rows: _NewRows) -> None:

@@ -7,8 +7,15 @@ from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.assigning import assignments, list_items
 from sluice_proxy.facts.columns import check_field
 from sluice_proxy.facts.expressions import expression
-from sluice_proxy.facts.naming import quoted
-from sluice_proxy.facts.newrows import Given, held_defaults, hold, outside, triggered, watched
+from sluice_proxy.facts.newrows import (
+    Given,
+    held_defaults,
+    hold,
+    name_columns,
+    outside,
+    triggered,
+    watched,
+)
 from sluice_proxy.facts.predicates import condition
 from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.returning import returning
@@ -121,7 +128,7 @@ def _insert(a: Analysis, when: Node, level: Level, target: Source, start: int) -
         return
     place = _then(a, start) + 2  # THEN INSERT
     if missing:
-        _name_columns(a, place, supplied, missing)
+        name_columns(a, place, supplied, missing, listed=a.tokens.raw(place) == b"(")
     if not values:
         index = place if a.tokens.word(place) == "default" else a.tokens.close(place) + 1
         if a.tokens.word(index + 1) != "values":
@@ -134,14 +141,6 @@ def _insert(a: Analysis, when: Node, level: Level, target: Source, start: int) -
         for name, node, span in zip(columns, values, list_items(a, opening), strict=False)
     ]
     hold(a, target, given, keep=False, defaults=missing, closing=a.tokens.close(opening))
-
-
-def _name_columns(a: Analysis, place: int, supplied: list[str], missing: list[str]) -> None:
-    added = ", ".join(map(quoted, missing))
-    if a.tokens.raw(place) == b"(":
-        a.append(a.tokens.close(place), f", {added}")
-    else:
-        a.append(place, f" ({', '.join([*map(quoted, supplied), added])}) ")
 
 
 def _values(a: Analysis, when: Node) -> int:

@@ -139,6 +139,25 @@ def held_defaults(a: Analysis, target: Source, names: Sequence[str]) -> list[str
     return [f"(SELECT {value} FROM (SELECT {own}) {HOLDER})", *(others[name] for name in names[1:])]
 
 
+def name_columns(
+    a: Analysis, place: int, supplied: Sequence[str], missing: Sequence[str], *, listed: bool
+) -> None:
+    """Name the columns that are missing behind those that are supplied.
+
+    Args:
+        a: The statement.
+        place: The token where its column list is, or would be.
+        supplied: Columns that it gives a value.
+        missing: Columns that get one.
+        listed: It has a column list.
+    """
+    added = ", ".join(map(quoted, missing))
+    if listed:
+        a.append(a.tokens.close(place), f", {added}")
+    else:
+        a.append(place, f" ({', '.join([*map(quoted, supplied), added])}) ")
+
+
 def untyped(column: Column) -> str:
     """Return the column's base type without a length: one that is too long must raise, not be cut."""
     if column.type.base_name == "pg_catalog.interval":

@@ -66,7 +66,7 @@ PARTS = frozenset(
         "WithClause",
     ]
 )
-"""Parts of the nodes above: judged with them; one that stands anywhere else is denied."""
+"""Parts of the nodes of ``nodes``: judged with them; one that stands anywhere else is denied."""
 
 INTERNAL = frozenset(
     [

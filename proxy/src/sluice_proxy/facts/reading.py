@@ -28,7 +28,7 @@ _DEPTH_MAX = 12000
 sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH_MAX))
 
 _STATEMENTS_MAX = 4_000
-"""In one message: each is judged by itself, and this many take half a second."""
+"""In one message: each is judged by itself."""
 
 _KINDS = {
     "SelectStmt": "select",
