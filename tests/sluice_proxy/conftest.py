@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import shutil
-import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +16,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
+from sluice_dev.forging import packed
 
 PROFILE = "support.desk"
 
@@ -113,7 +112,7 @@ class Signer:
             sequence, session=session, statement=statement, metadata=metadata, manifest=manifest
         )
         contents |= files or {}  # Before they are signed.
-        return archive(contents | signatures(self.token(contents)))
+        return packed(contents | signatures(self.token(contents)))
 
     def contents(
         self,
@@ -160,23 +159,13 @@ def signatures(*tokens: str) -> dict[str, bytes]:
     return {".signatures.json": canonical({"signatures": list(tokens)})}
 
 
-def archive(files: Mapping[str, bytes]) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as tar:
-        for name, body in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(body)
-            tar.addfile(member, io.BytesIO(body))
-    return gzip.compress(content.getvalue())
-
-
 @dataclass
 class Making:
     """What the tests make bundles with."""
 
     signer: Signer = field(default_factory=Signer)
     profile: str = PROFILE
-    archive = staticmethod(archive)
+    archive = staticmethod(packed)
     signatures = staticmethod(signatures)
     session = staticmethod(session_document)
     statement = staticmethod(statement_document)

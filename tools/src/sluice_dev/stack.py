@@ -8,8 +8,6 @@ import signal
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +16,7 @@ from typing import Self
 import psycopg
 from psycopg import conninfo, sql
 
-from sluice_dev import cache, children
+from sluice_dev import asking, cache, children
 from sluice_dev.postgres import Server, environment_without_libpq
 
 CATALOG_ROLE = "sluice_catalog"
@@ -123,16 +121,7 @@ class Sluice:
 
     def health(self, path: str) -> tuple[int, str]:
         """Return status and body of ``/healthz``, ``/readyz`` or ``/metrics``; status 0 when nobody answers."""
-        try:
-            with urllib.request.urlopen(
-                f"http://{self.host}:{self.health_port}{path}", timeout=5
-            ) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                return refusal.code, refusal.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return asking.get(self.host, self.health_port, path)
 
     def resident_bytes(self) -> dict[str, int]:
         """Return resident memory of the proxy process and of the OPA it started, by name."""

@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +17,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
+from sluice_dev import asking
 from sluice_dev.cache import ROOT
 from sluice_dev.children import free_port
 from sluice_dev.cluster import ApiServer, ApiServerError, programs
@@ -206,16 +205,7 @@ class Admission:
         return self.process.wait(20)
 
     def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(
-                f"http://127.0.0.1:{self.health}{path}", timeout=5
-            ) as found:
-                return found.status, found.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-        except OSError as error:
-            return 0, str(error)
+        return asking.get("127.0.0.1", self.health, path)
 
     def until(self, right: Any, what: str) -> None:
         deadline = time.monotonic() + 40
