@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 BYTES_MIN: Final = 32 << 10
 """Shorter texts are worked on in the loop itself, where they cost no change of thread."""
 SWITCH_S: Final = 0.001
-"""How long the loop may have to wait for the interpreter while such work runs; Python's own 5 ms add up over the several
-waits of a statement that is judged meanwhile."""
+"""How long the loop may have to wait for the interpreter while such work runs; Python's own 5 ms add up over the
+several waits of a statement that is judged meanwhile."""
 
 T = TypeVar("T")
 
