@@ -141,13 +141,48 @@ def test_profile_gets_the_policies_that_could_select_it(classification, policy, 
 
 
 def test_namespace_that_is_not_admitted_learns_nothing(classification, policy):
-    found = compiled_of(
-        classification(), policy(spec__subjects=None), profile=Profile("stranger", "x")
-    )
-    database = document(found)["databases"]["shop/shop"]
+    stranger = Profile("stranger", "x")
+    found = compiled_of(classification(), policy(spec__subjects=None), profile=stranger)
+    assert document(found)["databases"] == {}
+    assert document(found)["policies"] == []
+    # Where nobody is refused, it has to be known that this is so, and nothing else.
+    observed = classification(spec__enforcement="observe")
+    database = document(compiled_of(observed, profile=stranger))["databases"]["shop/shop"]
     assert database["allowed"] is False
     assert database["columns"] == []
-    assert document(found)["policies"] == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"spec__columns": [{"table": "a.b", "column": "c", "class": "pii"}]},
+        {"spec__unreviewedColumns": "allow"},
+        {"spec__allowedNamespaces": ["support", "more"]},
+        {"spec__allowedNamespaces": None},
+        {"metadata__labels": {"helm.sh/chart": "shop-2"}},
+        {"metadata__name": "other"},
+        None,
+    ],
+)
+def test_change_of_a_classification_leaves_bundles_of_others_as_they_are(
+    classification, policy, change
+):
+    mine = (
+        classification(
+            metadata__namespace="mine",
+            spec__database={"hosts": ["pg"], "name": "mine"},
+            spec__allowedNamespaces=None,
+        ),
+        policy(metadata__namespace="mine", spec__subjects=None),
+    )
+    other = [] if change is None else [classification(**change)]
+    profile = Profile("mine", "x")
+    before = compiled_of(*mine, classification(), profile=profile)
+    assert compiled_of(*mine, *other, profile=profile).revision == before.revision
+    owner = Profile("shop", "x")
+    before = compiled_of(*mine, classification(), profile=owner)
+    seen = change is None or not change.keys() <= {"spec__allowedNamespaces", "metadata__labels"}
+    assert (compiled_of(*mine, *other, profile=owner).revision != before.revision) == seen
 
 
 def test_own_namespace_is_admitted_without_being_named(classification, policy):
@@ -203,8 +238,8 @@ def test_database_belongs_to_one_classification(classification, hosts, port, nam
         (problem,) = found.errors
         assert problem.resource == "DataClassification tenant/shop"
         assert "belongs to DataClassification shop/shop" in problem.message
-        assert document(found)["databases"]["tenant/shop"]["state"] == "denied"
         assert document(found)["databases"]["shop/shop"]["state"] == "active"
+        assert document(found)["databases"]["tenant/shop"]["state"] == "denied"
 
 
 def test_older_owner_wins(classification):

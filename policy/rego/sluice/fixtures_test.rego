@@ -19,7 +19,7 @@ columns := [
 ]
 
 shop := {
-	"state": "active", "enforcement": "enforce", "labels": {}, "allowed": true,
+	"state": "active", "enforcement": "enforce", "allowed": true,
 	"columns": columns, "unreviewed": "mask", "trusted": {"functions": [], "channels": []},
 }
 

@@ -130,7 +130,10 @@ givers[how] contains name_of(i) if some [i, _] in allows[how]
 # Refusals that hold for whole sessions and every statement of them.
 refusals contains reason(null, null, "deny", message) if {
 	not database
-	message := sprintf("No DataClassification governs database %s for this workload.", [input.session.database])
+	message := sprintf(
+		"No DataClassification in force admits namespace %s to database %s; the database's owner can add it to allowedNamespaces.",
+		[input.identity.workload.namespace, input.session.database],
+	)
 }
 
 refusals contains reason(null, null, "deny", message) if {

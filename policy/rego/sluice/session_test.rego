@@ -185,7 +185,7 @@ test_no_right_names_what_comes_near[name] if {
 
 test_unknown_database_is_refused if {
 	question := object.union(f.base, {"session": {"database": "shop/other", "role": "app", "search_path": []}})
-	refused(f.decide_session(f.shop, [f.steward], question), "No DataClassification governs database shop/other")
+	refused(f.decide_session(f.shop, [f.steward], question), "No DataClassification in force admits namespace support to database shop/other")
 }
 
 test_tombstone_denies_even_observed if {

@@ -145,15 +145,26 @@ class Judged:
     def document(self, profile: Profile, denied: Mapping[str, str] | None = None) -> dict[str, Any]:
         """What one profile comes under, as ``data.json`` has it below ``sluice_data``.
 
+        Databases that do not admit the profile's namespace are left out: they are refused, and what
+        becomes of them is no news to this profile's sidecars.
+
         Args:
             profile: The workload.
             denied: Databases (full names) that are denied whatever their classification says, with
-                the reason, a sentence; they need no classification.
+                the reason, a sentence.
         """
         selected = (_selected(policy, self.databases, profile) for policy in self.policies)
-        databases = {n: self._database(d, profile.namespace) for n, d in self.databases.items()}
-        for name, reason in (denied or {}).items():
-            databases[name] = {"state": "denied", "reason": reason}
+        namespace, reasons = profile.namespace, denied or {}
+        databases: dict[str, Mapping[str, Any]] = {
+            name: self._database(database, namespace)
+            for name, database in self.databases.items()
+            if name not in reasons and database.concerns(namespace)
+        }
+        for name, reason in reasons.items():
+            database = self.databases.get(name)
+            own = name.startswith(f"{namespace}/")
+            if own or (database is not None and database.admits(namespace)):
+                databases[name] = {"state": "denied", "reason": reason}
         return {
             "contract": CONTRACT,
             "profile": profile.id,

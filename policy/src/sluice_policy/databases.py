@@ -43,6 +43,14 @@ class Database:
         allowed = self.model.spec.allowed_namespaces or ()
         return namespace == self.resource.namespace or namespace in allowed
 
+    def concerns(self, namespace: str) -> bool:
+        """Whether bundles of a namespace speak of it; a database that a bundle does not name is refused.
+
+        Where nobody is refused (``observe``), bundles of all namespaces say so.
+        """
+        observed = self.sound and self.model.spec.enforcement == "observe"
+        return observed or self.admits(namespace)
+
     def names_table(self, table: str) -> bool:
         """Whether an entry speaks of ``schema.table``."""
         return any(pattern.fullmatch(table) for pattern in self.tables)
@@ -134,7 +142,6 @@ def database_document(database: Database, namespace: str) -> Mapping[str, Any]:
     return {
         "state": "active",
         "enforcement": spec.enforcement,
-        "labels": dict(database.model.metadata.labels),
         "allowed": allowed,
         "columns": [
             {"table": table, "column": column, "class": class_}

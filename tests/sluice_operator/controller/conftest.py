@@ -197,8 +197,8 @@ class Cluster:
         await self.kube.create(path_of("v1", "pods", profile.namespace), body)
         return profile
 
-    async def delete_pod(self, name: str) -> None:
-        path = path_of("v1", "pods", self.home, name)
+    async def delete_pod(self, name: str, namespace: str = "") -> None:
+        path = path_of("v1", "pods", namespace or self.home, name)
         await self.kube.request(
             "DELETE", path, body={"kind": "DeleteOptions", "gracePeriodSeconds": 0}
         )

@@ -195,8 +195,10 @@ def test_deleted_classification_is_denied_while_pods_name_it():
     third = run(kept, before=second)
     assert document(third)["databases"] == {}
     assert not any(one.resource.kind == "DataClassification" for one in third.last_valid.values())
-    # What pods name and nobody remembers is denied too.
-    assert document(run(named={"lost/db"}))["databases"]["lost/db"]["state"] == "denied"
+    # What pods name and nobody remembers: its namespace is told so, all others do not know it, which is refused too.
+    lost = run(named={"lost/db"})
+    assert document(lost, Profile("lost", "x"))["databases"]["lost/db"]["state"] == "denied"
+    assert document(lost)["databases"] == {}
 
 
 def test_class_that_goes_takes_nothing_else_with_it():
@@ -325,3 +327,29 @@ def test_labels_select_by_what_is_there_now():
     assert "selects no DataClassification" in verdict(effective, labelled).remarks[0]
     effective = run(replace(plain, labels={"env": "prod"}), labelled)
     assert document(effective)["policies"][0]["databases"] == ["shop/shop"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        [classification("wares", namespace="depot", columns=[CARD], generation=2)],
+        [classification("wares", namespace="depot", database={"hosts": []}, generation=2)],
+        [],
+    ],
+    ids=["changed", "broken", "deleted"],
+)
+def test_change_of_a_classification_is_news_only_to_namespaces_that_it_admits(changed):
+    known = (classification(), policy())
+    wares = classification("wares", namespace="depot", allowedNamespaces=["support"])
+    for one in changed:
+        one.spec["allowedNamespaces"] = ["support"]
+    named = {"shop/shop", "depot/wares"}
+    before = run(*known, wares, named=named)
+    after = run(*known, *changed, before=before, named=named)
+    for namespace, same in (("shop", True), ("depot", False), ("support", False)):
+        profile = Profile(namespace, "x")
+        broken = bool(changed) and not changed[0].spec["database"]["hosts"]
+        # A broken generation leaves the last valid one in force: no news to anybody.
+        assert (document(before, profile) == document(after, profile)) == (same or broken)
+    told = document(after, Profile("support", "x"))["databases"]["depot/wares"]
+    assert told["state"] == ("active" if changed else "denied")

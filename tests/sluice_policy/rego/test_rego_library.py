@@ -19,7 +19,6 @@ DATA = {
         "shop/shop": {
             "state": "active",
             "enforcement": "enforce",
-            "labels": {},
             "allowed": True,
             "columns": [],
             "unreviewed": "allow",

@@ -178,7 +178,6 @@ DATABASES = st.fixed_dictionaries(
     {
         "state": st.just("active"),
         "enforcement": st.sampled_from(["enforce", "enforce", "enforce", "observe"]),
-        "labels": st.just({}),
         "allowed": st.sampled_from([True, True, True, False]),
         "columns": st.just(COLUMNS),
         "unreviewed": st.sampled_from(["mask", "allow"]),

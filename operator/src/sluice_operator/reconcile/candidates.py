@@ -15,6 +15,8 @@ from sluice_policy.resources import Resource, parse_resource
 PROBLEMS_MAX = 8
 """Problems that one message names; a status is read by people."""
 MESSAGE_CHARS_MAX = 2048
+STANDING = ("allowedNamespaces", "columns")
+"""What a stand-in keeps of a classification: who is told why it is denied, and which classes are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +76,23 @@ def candidate(raw: RawResource, known: LastValid | None) -> Candidate:
 
 
 def stand_in(namespace: str, name: str, raw: RawResource | None = None) -> Resource | None:
-    """Return what takes a denied classification's place: its name, labels and classes, but no host of its own.
+    """Return what takes a denied classification's place: all but its hosts and what they mean.
 
     Policies that name it stay valid and keep what they say about other databases; nobody's claim is disputed.
     """
     labels: Mapping[str, str] = {}
-    columns: Any = None
+    given: dict[str, Any] = {}
     if raw is not None:
         labels = raw.labels
-        spec_given: Any = raw.spec
-        columns = (
-            cast("dict[str, Any]", spec_given).get("columns")
-            if isinstance(spec_given, dict)
-            else None
-        )
-    for entries in (columns, None):
+        whole: Any = raw.spec
+        if isinstance(whole, dict):
+            given = {f: v for f, v in cast("dict[str, Any]", whole).items() if f in STANDING}
+    # Field by field, as far as the schema takes what is there.
+    for fields in (STANDING, STANDING[:1], STANDING[1:], ()):
         spec: dict[str, Any] = {
             "database": {"hosts": [f"denied-{len(name)}.invalid"], "name": name[:63]},
+            **{field: given[field] for field in fields if field in given},
         }
-        if entries is not None:
-            spec["columns"] = entries
         metadata = {"name": name, "namespace": namespace, "labels": dict(labels)}
         parsed = parse_resource(
             {
