@@ -45,6 +45,9 @@ class ColumnType:
     """Live attributes of a composite, in order; empty for every other type and below the first level."""
     domain_not_null: bool = False
     """The declared type is a NOT NULL domain, or one over such a one; drivers take the column for NOT NULL."""
+    checks: tuple[str, ...] = ()
+    """CHECK expressions over VALUE of the declared domain and those below it, as ``pg_get_expr`` prints them under an
+    empty search_path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,10 @@ SELECT t.oid, n.nspname::text AS schema, t.typname::text AS name,
        t.typtypmod AS typmod, t.typelem AS elem, t.typarray AS array_oid, t.typrelid AS relation,
        t.typcollation AS collation, t.typnotnull AS not_null,
        (SELECT e.enumlabel::text FROM pg_catalog.pg_enum e WHERE e.enumtypid = t.oid
-        ORDER BY e.enumsortorder LIMIT 1) AS enum_first
+        ORDER BY e.enumsortorder LIMIT 1) AS enum_first,
+       CASE WHEN t.typtype = 'd' THEN
+         ARRAY(SELECT pg_catalog.pg_get_expr(c.conbin, 0) FROM pg_catalog.pg_constraint c
+               WHERE c.contypid = t.oid AND c.contype = 'c' ORDER BY c.conname) END AS checks
 FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE n.nspname !~ '^pg_(toast_)?temp_'
 """

@@ -65,6 +65,7 @@ class TypeTable:
             has_equality=self._has_equality(base.oid, ()),
             fields=self._fields(row, depth),
             domain_not_null=self._never_null(oid),
+            checks=tuple(self._checks(oid)),
         )
 
     def _base(self, oid: int, typmod: int) -> _Resolved:
@@ -83,6 +84,14 @@ class TypeTable:
                 return row["kind"] == "d"
             oid = row["base"]
         return False
+
+    def _checks(self, oid: int) -> Iterable[str]:
+        for _ in range(_DOMAIN_DEPTH_MAX):
+            row = self._types[oid]
+            if row["kind"] != "d":
+                break
+            yield from row["checks"] or ()
+            oid = row["base"]
 
     def _element(self, row: Row) -> Row | None:
         """Return the element's row when this is a true array (``int2vector`` is not)."""

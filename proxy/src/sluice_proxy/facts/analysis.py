@@ -93,6 +93,8 @@ class Analysis:
     """Identity of a call that is a whole, unnamed result column: a replacement must keep its name."""
     result_reference: int | None = None
     """Identity of the column reference that is a whole result column."""
+    typed_rows: set[int] = field(default_factory=set[int])
+    """Identities of whole rows that are shown inside of something: they keep their type as result columns do."""
     top_targets: set[int] = field(default_factory=set[int])
     """Identities of calls that are result columns of a bare top-level SELECT."""
     query: Callable[..., Query] = field(default=lambda *_args, **_kw: Query())

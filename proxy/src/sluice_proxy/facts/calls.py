@@ -106,6 +106,10 @@ def call(a: Analysis, body: Node, level: Level) -> Trait:
     names = strings(body["funcname"])
     category = _category(a, body, names)
     walk = _walk[0]
+    if names[-1] == "array_agg":
+        a.typed_rows.update(
+            id(item["ColumnRef"]) for item in body.get("args", ()) if "ColumnRef" in item
+        )
     parts = [walk(a, item, level) for item in body.get("args", ())]
     parts += [walk(a, item, level) for item in body.get("agg_order", ())]
     if "agg_filter" in body:

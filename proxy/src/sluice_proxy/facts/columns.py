@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sluice_proxy.catalog.model import Column
+from sluice_proxy.facts import rowtypes
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.refusals import not_understood, refused
@@ -34,7 +35,7 @@ def column(a: Analysis, body: Node, level: Level) -> Trait:
         return everything(a, level)
     if star:
         source = _qualified(a, body, names, level)
-        if source is not None and _masked_row(a, body, source, len(names) + 1):
+        if source is not None and rowtypes.masked_row(a, body, source, len(names) + 1):
             level.note(source)
             return Trait(refs=frozenset({source}), columns=True)
         return _whole(a, source, level)
@@ -154,65 +155,16 @@ def _found(a: Analysis, body: Node, name: str, level: Level) -> Trait:
         unsure.extend(source for source in each.real() if source.columns is None)
     source = level.named(name)
     if source is not None:
-        if _masked_row(a, body, source, 1):
+        if rowtypes.masked_row(a, body, source, 1):
             level.note(source)
             return Trait(refs=frozenset({source}), columns=True)
-        _keep_row_type(a, body, source)
+        rowtypes.keep_row_type(a, body, source)
         return _whole(a, source, level)
     if unsure:
         return Trait(kind="total", refs=frozenset(unsure), columns=True)
     if any(source.target and source.governed for source in _all_sources(level)):
         raise not_understood(f'a column reference "{name}" that cannot be resolved')
     return Trait(refs=_all_sources(level), leaks=_all_sources(level), columns=True)
-
-
-def _masked_row(a: Analysis, body: Node, source: Source, parts: int) -> bool:
-    """Put a row of masks in the place of the target's whole row in RETURNING; False where it is no such row.
-
-    Where a column is of a domain the row is refused elsewhere: the domain's CHECK would judge masks.
-    """
-    governed, table, catalog = source.governed, source.relation, a.context.catalog
-    if not (source.target and a.returning and a.enforcing and catalog):
-        return False
-    if governed is None or not governed.masks or table is None:
-        return False
-    if any(column.type.oid != column.type.base_oid for column in table.columns):
-        return False
-
-    def reference(name: str) -> str:
-        return f"{quoted(source.refname)}.{quoted(name)}"
-
-    values = [
-        mask_sql(governed.masks[c.name], c, reference(c.name), catalog, references=reference)
-        if c.name in governed.masks
-        else reference(c.name)
-        for c in table.columns
-    ]
-    index = a.tokens.at(body["location"])
-    end = a.tokens.dotted_end(index, parts)
-    a.pending[:] = [edit for edit in a.pending if not (index <= edit.start < edit.end <= end)]
-    named = f" AS {quoted(source.refname)}" if a.result_reference == id(body) else ""
-    row = f"ROW({', '.join(values)})::{quoted(table.schema)}.{quoted(table.name)}"
-    a.replace(index, end, f"({row}){named}")
-    if source.use is not None:
-        source.use.read = True
-        source.use.reads.update(column.name for column in table.columns)
-    return True
-
-
-def _keep_row_type(a: Analysis, body: Node, source: Source) -> None:
-    """Give a whole row that is a result column the table's own row type: a sub-select's row is a record.
-
-    Where an outer join may leave the row out, the cast would make a row of NULLs of it; a domain's CHECK would judge
-    masks.
-    """
-    governed, table = source.governed, source.relation
-    if governed is None or table is None or a.result_reference != id(body) or source.nullable:
-        return
-    if source.target or any(c.type.oid != c.type.base_oid for c in table.columns):
-        return
-    end = a.tokens.dotted_end(a.tokens.at(body["location"]), 1)
-    a.append(end, f"::{quoted(table.schema)}.{quoted(table.name)}")
 
 
 def _raw(source: Source, name: str) -> bool:
@@ -362,7 +314,7 @@ def indirection_base(a: Analysis, body: Node, level: Level) -> Trait | None:
         return None
     a.visit(inner)
     level.note(source)
-    if not _masked_row(a, inner, source, 1):
+    if not rowtypes.masked_row(a, inner, source, 1):
         _read_all(a, source)
     return Trait(refs=frozenset({source}), columns=True)
 

@@ -1,0 +1,112 @@
+"""Whole rows of masked relations: they keep the relation's own row type wherever masks can stand in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sluice_proxy.catalog.model import Catalog, Column
+from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.domains import accepted
+from sluice_proxy.facts.naming import quoted
+from sluice_proxy.facts.scopes import Source
+from sluice_proxy.facts.tree import Node
+from sluice_proxy.masks import mask_sql
+
+
+def masked_row(a: Analysis, body: Node, source: Source, parts: int) -> bool:
+    """Put a row of masks in the place of the target's whole row in RETURNING; False where it is no such row.
+
+    Where a domain would not take a mask the row is refused elsewhere.
+    """
+    governed, table, catalog = source.governed, source.relation, a.context.catalog
+    if not (source.target and a.returning and a.enforcing and catalog):
+        return False
+    if governed is None or not governed.masks or table is None:
+        return False
+
+    def reference(name: str) -> str:
+        return f"{quoted(source.refname)}.{quoted(name)}"
+
+    def value(column: Column) -> str:
+        mask = governed.masks.get(column.name)
+        if mask is None:
+            return reference(column.name)
+        return mask_sql(mask, column, reference(column.name), catalog, references=reference)
+
+    row = _row(source, catalog, value)
+    if row is None:
+        return False
+    index = a.tokens.at(body["location"])
+    end = a.tokens.dotted_end(index, parts)
+    a.pending[:] = [edit for edit in a.pending if not (index <= edit.start < edit.end <= end)]
+    a.replace(index, end, _named(a, body, source, (index, end), row))
+    if source.use is not None:
+        source.use.read = True
+        source.use.reads.update(column.name for column in table.columns)
+    return True
+
+
+def keep_row_type(a: Analysis, body: Node, source: Source) -> None:
+    """Give a whole row that is shown the relation's own row type: a sub-select's row is a record.
+
+    Where an outer join leaves the row out it stays NULL as a whole. A record it stays where a domain's CHECK would
+    not take a mask.
+    """
+    governed, table, catalog = source.governed, source.relation, a.context.catalog
+    if governed is None or table is None or catalog is None or source.target:
+        return
+    if id(body) not in (a.result_reference, *a.typed_rows):
+        return
+    index = a.tokens.at(body["location"])
+    end = a.tokens.dotted_end(index, 1)
+    name = quoted(source.refname)
+    row = f"{name}::{quoted(table.schema)}.{quoted(table.name)}"
+    if _checked(source):
+        visible = source.columns or ()
+        if len(set(visible)) < len(visible) or len(visible) != len(table.columns):
+            return
+        places = dict(zip((c.name for c in table.columns), visible, strict=True))
+        made = _row(source, catalog, lambda c: f"{name}.{quoted(places[c.name])}")
+        if made is None:
+            return
+        row = made
+    elif not source.nullable:
+        a.append(end, row.removeprefix(name))
+        return
+    if source.nullable:
+        row = f"CASE WHEN {name} IS DISTINCT FROM NULL THEN {row} END"
+    a.replace(index, end, _named(a, body, source, (index, end), row))
+
+
+def _checked(source: Source) -> bool:
+    """Say whether a domain would look at a mask; of its own values it has done so."""
+    governed, table = source.governed, source.relation
+    if governed is None or table is None:
+        return False
+    return any(c.type.oid != c.type.base_oid and c.name in governed.masks for c in table.columns)
+
+
+def _row(source: Source, catalog: Catalog, value: Callable[[Column], str]) -> str | None:
+    """Return the row of these values under the relation's row type; None where a domain may not take one of them."""
+    governed, table = source.governed, source.relation
+    if governed is None or table is None:
+        return None
+    values: list[str] = []
+    for column in table.columns:
+        text: str | None = value(column)
+        if column.type.oid != column.type.base_oid and column.name in governed.masks:
+            text = accepted(column.type, text, catalog)
+        if text is None:
+            return None
+        values.append(text)
+    return f"ROW({', '.join(values)})::{quoted(table.schema)}.{quoted(table.name)}"
+
+
+def _named(a: Analysis, body: Node, source: Source, place: tuple[int, int], row: str) -> str:
+    """Return the row under the name that the result column has without Sluice."""
+    if a.bare_call != id(body):
+        return f"({row})"
+    if a.tokens.raw(place[0] - 1) == b"(" and a.tokens.raw(place[1]) == b")":
+        # AS cannot stand between parentheses.
+        return f"(SELECT {row} AS {quoted(source.refname)})"
+    return f"({row}) AS {quoted(source.refname)}"
