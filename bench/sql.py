@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -119,9 +120,11 @@ def sent(admin: psycopg.Connection[Any], through: psycopg.Connection[Any], one: 
 def compare(dsn: str, one: Statement, text: str) -> dict[str, Any]:
     """Return the medians of both texts in microseconds, and the median of the ratios of the rounds."""
     with ExitStack() as stack:
+        connections = [stack.enter_context(psycopg.connect(dsn, autocommit=True)) for _ in range(2)]
+        stack.enter_context(_on_one_processor([each.pgconn.backend_pid for each in connections]))
         sides = [
-            _asked(stack.enter_context(psycopg.connect(dsn, autocommit=True)), each, one)
-            for each in (one.text, text)
+            _asked(connection, each, one)
+            for connection, each in zip(connections, (one.text, text), strict=True)
         ]
         warm = min(max(side.run() for side in sides) for _ in range(3))
         each_round = max(1, min(200, int(ROUND_US / warm)))
@@ -135,6 +138,21 @@ def compare(dsn: str, one: Statement, text: str) -> dict[str, Any]:
         "server_cpu_ratio": round(statistics.median(b / a for a, b in busy), 3),
         "runs": each_round * ROUNDS,
     }
+
+
+@contextmanager
+def _on_one_processor(servers: list[int]) -> Generator[None]:
+    """Keep this thread and the processes that it talks to on one processor.
+
+    They take turns. Waking an idle processor takes longer than a look-up, and which connection has to wake one is luck.
+    """
+    before = os.sched_getaffinity(0)
+    for process in (0, *servers):
+        os.sched_setaffinity(process, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 Pair = tuple[float, float]
