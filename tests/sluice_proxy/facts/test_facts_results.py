@@ -85,7 +85,7 @@ def test_plan_keeps_its_index(open_session: Open, sql: str, index: str) -> None:
 def test_swapped_table_raises_instead_of_showing(open_session: Open) -> None:
     session = open_session()
     text = session.rewritten("SELECT email FROM people")
-    text = text.replace(f"{session.catalog.relation('public', 'people').oid}::", "12345::")
+    text = text.replace(f"'{session.catalog.relation('public', 'people').oid}'", "'12345'")
     assert session.raw(text).sqlstate == "22P02"
 
 
