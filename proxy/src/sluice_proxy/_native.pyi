@@ -189,6 +189,7 @@ class Plan:
         bound: tuple[int, ...] = (),
         valid_until_ns: int | None = None,
         revision: str = "",
+        settled: bool = False,
     ) -> Plan:
         """Make one.
 
@@ -198,12 +199,15 @@ class Plan:
             bound: Token positions whose text is part of the key; only for "template".
             valid_until_ns: Nanoseconds since 1970 after which the plan must be asked for again. None: until the context goes.
             revision: Of the decision; written into audit by the data plane as well.
+            settled: A statement behind the end of a transaction was judged in the state of the session in front of it: refused
+                when that transaction changed the session's state.
         """
     statements: list[PlannedStatement]
     cache: str
     bound: tuple[int, ...]
     valid_until_ns: int | None
     revision: str
+    settled: bool
 
 @final
 class SessionOpenRequest:

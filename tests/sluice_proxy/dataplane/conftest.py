@@ -91,6 +91,7 @@ class Brain:
     cache: str = "template"
     deny: Callable[[str], ErrorFields | None] = lambda _text: None
     edits: Callable[[bytes], list[Edit]] = lambda _text: []
+    settled: bool = False
     statement: dict[str, Any] = field(default_factory=dict)
     """More arguments for every PlannedStatement."""
     same_catalog: Callable[[], bool] = lambda: True
@@ -160,7 +161,12 @@ class Brain:
                     **self.statement,
                 )
             )
-        return Plan(statements=statements, cache=self.cache, revision=self.revision)
+        return Plan(
+            statements=statements,
+            cache=self.cache,
+            revision=self.revision,
+            settled=self.settled and len(statements) > 1,
+        )
 
     def serve(self, stop: threading.Event) -> None:
         while not stop.is_set():

@@ -101,6 +101,31 @@ def test_plain_transactions_are_not_probed(stack):
     assert rows(stack, "refresh") == []
 
 
+def test_plan_behind_the_end_of_a_transaction_that_changed_nothing_goes_on(start_stack):
+    stack = start_stack(brain={"settled": True})
+    with stack.connect() as connection:
+        connection.execute("BEGIN")
+        connection.execute("SELECT 1")
+        assert connection.execute("COMMIT; SELECT 7").nextset()
+        connection.execute("BEGIN")
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            connection.execute("SELECT 1/0")
+        assert connection.execute("ROLLBACK; SELECT 7").nextset()
+    assert rows(stack, "refresh") == []
+
+
+def test_plan_behind_the_end_of_a_transaction_that_changed_the_session_is_refused(start_stack):
+    stack = start_stack(brain={"settled": True})
+    with stack.connect() as connection:
+        for end in ("COMMIT; SELECT 7", "ROLLBACK; SELECT 7"):
+            connection.execute("BEGIN")
+            connection.execute("SET LOCAL search_path = pg_catalog")
+            with pytest.raises(psycopg.errors.FeatureNotSupported, match="end of a transaction"):
+                connection.execute(end)
+            connection.execute("ROLLBACK")
+            assert connection.execute("BEGIN; SELECT 7; COMMIT; SELECT 8").nextset()
+
+
 def test_unnamed_statement_survives_a_probe(stack, open_wire, wire):
     client = open_wire(stack.host, stack.port)
     client.send(wire.parse("SET application_name = 'x'") + wire.bind() + wire.execute())

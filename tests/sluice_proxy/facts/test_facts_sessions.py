@@ -93,6 +93,52 @@ def test_statement_behind_a_changed_path_is_refused_in_one_message(open_session:
         )
 
 
+@pytest.mark.parametrize(
+    ("sql", "settled"),
+    [
+        ("BEGIN; SELECT 1; COMMIT; SELECT id FROM users", True),
+        ("ROLLBACK; SELECT id FROM users", True),
+        ("SAVEPOINT s; SELECT 1; ROLLBACK TO s; SELECT id FROM users", True),
+        ("CREATE TEMP TABLE x (id int); COMMIT; SELECT id FROM x", True),
+        ("COMMIT; BEGIN", False),
+        ("SAVEPOINT s; SELECT id FROM users; RELEASE s; SELECT 1", False),
+        ("SELECT id FROM users; COMMIT", False),
+    ],
+)
+def test_statement_behind_the_end_of_a_transaction_wants_one_that_changed_nothing(
+    open_session: Open, sql: str, *, settled: bool
+) -> None:
+    context = open_session().context()
+    facts = read_facts(sql.encode(), context, simple=True)
+    plan = make_plan(sql.encode(), facts, tuple(allowed() for _ in facts), context)
+    assert plan.settled is settled
+
+
+def test_what_a_rollback_takes_back_is_not_there_behind_it(open_session: Open) -> None:
+    session = open_session()
+    made = session.rewritten("CREATE TEMP TABLE people (id int); COMMIT; SELECT id FROM people")
+    assert made.endswith('SELECT id FROM "pg_temp"."people"')
+    undone = session.rewritten(
+        "CREATE TEMP TABLE people (id int); ROLLBACK; SELECT email FROM people"
+    )
+    assert '"public"."people"' in undone
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SET search_path = old; COMMIT; SELECT * FROM orders",
+        "SET LOCAL search_path = old; ROLLBACK; SELECT * FROM orders",
+        "SAVEPOINT s; CREATE TEMP TABLE people (id int); ROLLBACK TO s; SELECT * FROM people",
+    ],
+)
+def test_statement_behind_an_end_of_what_the_message_changed_is_refused(
+    open_session: Open, sql: str
+) -> None:
+    with pytest.raises(ClientError, match="behind one that changes the session"):
+        read_facts(sql.encode(), open_session().context(), simple=True)
+
+
 def test_sampling_method_of_an_extension_is_taken_where_it_is_installed(open_session: Open) -> None:
     context = open_session().context()
     sql = b"SELECT count(*) FROM pg_catalog.pg_am TABLESAMPLE system_rows (2)"

@@ -273,6 +273,7 @@ mod tests {
             bound,
             valid_until_ns: None,
             revision: String::new(),
+            settled: false,
         }
     }
 

@@ -105,6 +105,8 @@ pub struct Plan {
     pub valid_until_ns: Option<u64>,
     /// Of the decision.
     pub revision: String,
+    /// A transaction ends inside the text, and what follows was judged as if nothing were put back by that.
+    pub settled: bool,
 }
 
 /// Where a session goes.

@@ -234,13 +234,14 @@ pub struct Plan(pub(crate) model::Plan);
 #[pymethods]
 impl Plan {
     #[new]
-    #[pyo3(signature = (*, statements, cache="none", bound=Vec::new(), valid_until_ns=None, revision=String::new()), text_signature = "(*, statements, cache='none', bound=(), valid_until_ns=None, revision='')")]
+    #[pyo3(signature = (*, statements, cache="none", bound=Vec::new(), valid_until_ns=None, revision=String::new(), settled=false), text_signature = "(*, statements, cache='none', bound=(), valid_until_ns=None, revision='', settled=False)")]
     fn new(
         statements: Vec<PlannedStatement>,
         cache: &str,
         bound: Vec<u32>,
         valid_until_ns: Option<u64>,
         revision: String,
+        settled: bool,
     ) -> PyResult<Self> {
         let keep = match cache {
             "template" => model::Keep::Template,
@@ -262,6 +263,7 @@ impl Plan {
             bound,
             valid_until_ns,
             revision,
+            settled,
         }))
     }
 
@@ -297,6 +299,11 @@ impl Plan {
     #[getter]
     fn revision(&self) -> &str {
         &self.0.revision
+    }
+
+    #[getter]
+    const fn settled(&self) -> bool {
+        self.0.settled
     }
 }
 

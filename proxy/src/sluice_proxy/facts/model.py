@@ -82,6 +82,8 @@ class StatementFacts:
     """The temporary table that it makes, when that is all it does to the session."""
     dropped: tuple[str, ...] = ()
     """The temporary tables that it drops, when that is all it does to the session."""
+    settled: bool = False
+    """True only if the transaction that the text came in changed nothing of the session: it ends in front of this."""
     understood: bool = True
     """False: an open session's text that the grammar does not know; nothing is claimed about it."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 
 from sluice_proxy import allowlists
 from sluice_proxy.decisions import Level as SessionLevel
-from sluice_proxy.decisions import SessionContext, TemporaryRelation
+from sluice_proxy.decisions import SessionContext
 from sluice_proxy.facts import temporary, utility
 from sluice_proxy.facts.analysis import Analysis, governed_of
+from sluice_proxy.facts.following import Following
 from sluice_proxy.facts.guards import settle
 from sluice_proxy.facts.lexer import Tokens
 from sluice_proxy.facts.model import SessionEffects, StatementFacts, TableUse
@@ -79,58 +79,11 @@ def _closed(
     if context.catalog is None and context.decision.level is SessionLevel.RESTRICTED:
         raise not_understood("a restricted session without a catalog")
     out: list[StatementFacts] = []
-    refreshed = False
+    following = Following(context)
     for statement in statements:
-        facts = _statement(tokens, context, statement, parameter_types)
-        if refreshed and (
-            facts.tables or facts.functions or facts.edits or facts.kind not in _HARMLESS_LATER
-        ):
-            raise not_understood(
-                "a statement behind one that changes the session, in one message",
-                "Send the statements one by one.",
-            )
-        if facts.effects is not None and facts.effects.refresh and context.catalog is not None:
-            later = _after(context, facts)
-            refreshed |= later is None and facts.kind != "call"
-            context = later or context
-        out.append(facts)
+        facts = _statement(tokens, following.context, statement, parameter_types)
+        out.append(following.judged(facts))
     return tuple(out)
-
-
-def _after(context: SessionContext, facts: StatementFacts) -> SessionContext | None:
-    """Return the context behind a statement that only makes or drops temporary tables; None for every other.
-
-    What follows is qualified as pg_temp or as another schema: a wrong guess ends in an error, never in another table.
-    """
-    temporary = dict(context.temporary)
-    if facts.created is not None:
-        name, columns = facts.created
-        temporary[name] = TemporaryRelation(name, "r", columns)
-    elif facts.dropped:
-        for name in facts.dropped:
-            temporary.pop(name, None)
-    else:
-        return None
-    return replace(context, temporary=temporary)
-
-
-_HARMLESS_LATER = frozenset(
-    [
-        "begin",
-        "start",
-        "commit",
-        "rollback",
-        "savepoint",
-        "release",
-        "rollback_to",
-        "set",
-        "reset",
-        "show",
-        "discard",
-        "deallocate",
-        "close",
-    ]
-)
 
 
 def _statement(

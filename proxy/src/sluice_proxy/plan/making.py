@@ -43,6 +43,7 @@ def make_plan(
         bound=() if exact else tuple(sorted(index for each in facts for index in each.bound)),
         valid_until_ns=min(moments, default=None),
         revision=decisions[0].revision if decisions else context.decision.revision,
+        settled=any(each.settled for each in facts),
     )
 
 

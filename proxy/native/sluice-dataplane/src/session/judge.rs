@@ -298,6 +298,9 @@ impl Session {
                 .hint("Send ROLLBACK alone first."),
             );
         }
+        if plan.plan.settled && (shared.transaction_dirty || shared.dirty) {
+            return Some(unsettled());
+        }
         shared
             .names
             .refusal(&plan.plan, state.said.context, &state.revision)
@@ -347,6 +350,16 @@ fn denial(plan: &CachedPlan) -> Option<Denied> {
 
 fn cancelled() -> ErrorFields {
     ErrorFields::error("57014", "canceling statement due to user request")
+}
+
+/// The end of a transaction puts back what it changed, and what follows was judged without knowing that.
+fn unsettled() -> ErrorFields {
+    ErrorFields::error(
+        "0A000",
+        "statement not supported by Sluice: a statement behind the end of a transaction that changed the session, in one message",
+    )
+    .detail("The transaction made or dropped tables or changed search_path, and what its end leaves of that is not known yet.")
+    .hint("Send what follows COMMIT or ROLLBACK in a message of its own.")
 }
 
 /// Governed statements need a record.

@@ -47,6 +47,7 @@ impl Work {
             bound: Vec::new(),
             valid_until_ns: None,
             revision: revision.to_string(),
+            settled: false,
         };
         let plan = Arc::new(CachedPlan::new(plan, &Scanner::default(), b""));
         Rc::new(Self {
