@@ -16,7 +16,7 @@ from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.parameters import Parameters
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Query, Source
-from sluice_proxy.facts.tree import Node, Offsets, dictionaries
+from sluice_proxy.facts.tree import Node, Offsets
 from sluice_proxy.governed import GovernedRelation, governed_relations
 
 
@@ -70,6 +70,14 @@ class Analysis:
     fenced: list[Query] = field(default_factory=list[Query])
     """Sub-selects that got one: OFFSET 0 behind everything else that is put in at their end."""
     seen: set[int] = field(default_factory=set[int])
+    operators: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
+    """Names of operators that were found to mean PostgreSQL's own."""
+    categories: dict[tuple[str, ...], str] = field(default_factory=dict[tuple[str, ...], str])
+    """What kind of function a name was found to mean, where nothing is put into the text for it."""
+    types: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
+    """Names of types that mean what they say."""
+    compared: dict[tuple[Any, ...], Any] = field(default_factory=dict[tuple[Any, ...], Any])
+    """Comparisons of the same two operands: ``expressions`` keeps them."""
     write_oracles: set[str] = field(default_factory=set[str])
     kind: str = ""
     actions: set[str] = field(default_factory=set[str])
@@ -183,12 +191,27 @@ class Analysis:
         Raises:
             ClientError: A relation, column, call or sub-select stands where it was not looked for.
         """
+        # Written out for its speed: it passes every node of the tree once more.
         seen = self.seen
-        for key, node in dictionaries(body, without=_LIGHT):
-            if (key in _WEIGHTY or "relname" in node or "targetList" in node) and id(
-                node
-            ) not in seen:
-                raise not_understood(f"a {key} in a place that is not known")
+        stack: list[Any] = [body]
+        while stack:
+            current = stack.pop()
+            if current.__class__ is list:
+                stack.extend(current)
+                continue
+            for key, child in current.items():
+                form = child.__class__
+                if form is dict:
+                    if key in _LIGHT:
+                        continue
+                    if (key in _WEIGHTY or "relname" in child or "targetList" in child) and (
+                        id(child) not in seen
+                    ):
+                        raise not_understood(f"a {key} in a place that is not known")
+                    if key != "ColumnRef":  # It was seen, and all of its names are Strings then.
+                        stack.append(child)
+                elif form is list and key not in _WORDS:
+                    stack.append(child)
 
     def type_shadowed(self, name: str) -> bool:
         """Say whether an unqualified type name means the session's own temporary table."""
@@ -197,6 +220,8 @@ class Analysis:
 
 _LIGHT = frozenset({"A_Const", "String", "Integer", "Float", "Boolean", "BitString", "ParamRef"})
 """Nodes that hold values only: nothing can stand below them."""
+_WORDS = frozenset({"funcname", "name", "names", "operName"})
+"""Lists of Strings, as PostgreSQL's grammar has them."""
 _WEIGHTY = frozenset(
     [
         "RangeVar",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from sluice_proxy import allowlists
@@ -90,6 +89,9 @@ def check_operator(a: Analysis, names: list[str]) -> None:
     """
     if not a.enforcing or a.context.catalog is None:
         return
+    key = tuple(names)
+    if key in a.operators:
+        return
     name = names[-1]
     schemas = a.context.catalog.operators.get(name, frozenset())
     searched = {names[0]} if len(names) > 1 else {*a.context.search_path, "pg_temp"}
@@ -99,12 +101,13 @@ def check_operator(a: Analysis, names: list[str]) -> None:
             detail=f"Schema {min(schemas & searched)} has an operator of this name, which may do anything.",
             hint=f"Write OPERATOR(pg_catalog.{name}), or take the schema off search_path.",
         )
+    a.operators.add(key)
 
 
 def call(a: Analysis, body: Node, level: Level) -> Trait:
     """Walk a call."""
     names = strings(body["funcname"])
-    category = _category(a, body, names)
+    category = a.categories.get(tuple(names)) or _category(a, body, names)
     walk = _walk[0]
     if names[-1] == "array_agg":
         a.typed_rows.update(
@@ -133,7 +136,7 @@ def call(a: Analysis, body: Node, level: Level) -> Trait:
         name in _TOTAL
         and category in ("values", "plain")
         and all(part.value for part in parts)
-        and types.comparable([replace(part, base=None) for part in parts])
+        and types.comparable(parts, any_type=True)
     ):
         return joined(parts, kind="total", base=_RESULTS.get(name, TEXT))
     if category == "volatile":
@@ -174,7 +177,7 @@ def _category(a: Analysis, body: Node, names: list[str]) -> str:
         if category is None:
             raise denied_function(f"pg_catalog.{name}")
         a.functions.add(f"pg_catalog.{name}")
-        return category
+        return _kept(a, names, category)
     if schema == "information_schema" and name in a.allow.information_functions:
         a.functions.add(f"information_schema.{name}")
         return "plain"
@@ -190,7 +193,7 @@ def _category(a: Analysis, body: Node, names: list[str]) -> str:
         raise denied_function(f"{foreign[0].schema}.{name}")
     if schema is None and category is not None:
         a.functions.add(f"pg_catalog.{name}")
-        return category
+        return _kept(a, names, category)
     if not others:
         raise denied_function(name if schema is None else f"{schema}.{name}")
     owner = (
@@ -203,6 +206,13 @@ def _category(a: Analysis, body: Node, names: list[str]) -> str:
         index = a.tokens.at(body["location"])
         a.replace(index, a.tokens.name_end(index), f"{quoted(owner)}.{quoted(name)}")
     return "volatile" if "volatile" in categories else "plain"
+
+
+def _kept(a: Analysis, names: list[str], category: str) -> str:
+    """Remember a category that the name alone decides."""
+    if names[-1] != "pg_notify":
+        a.categories[tuple(names)] = category
+    return category
 
 
 def _notifying(a: Analysis, body: Node, name: str) -> str | None:

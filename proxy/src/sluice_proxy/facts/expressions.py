@@ -27,9 +27,11 @@ def expression(a: Analysis, node: Node | None, level: Level) -> Trait:
     """
     if node is None:
         return CONSTANT
-    kind, body = unwrap(node)
+    if len(node) != 1:
+        raise not_understood("a tree of an unknown form")
+    ((kind, body),) = node.items()
     handler = HANDLERS.get(kind)
-    if handler is None:
+    if handler is None or body.__class__ is not dict:
         raise not_understood(f"an expression of the kind {kind}")
     if kind in SINCE and a.context.server_major < SINCE[kind]:
         raise not_understood(f"{kind}, which this server reads in another way")
@@ -110,26 +112,43 @@ def _operator(a: Analysis, body: Node, level: Level) -> Trait:
         return joined(sides, kind="total", base=BOOL) if total else leaking(sides)
     if kind in ("AEXPR_SIMILAR", "AEXPR_NULLIF"):
         return leaking(sides)
-    sides = types.declared_alike(sides)
-    if name in _COMPARISONS and all(side.value for side in sides) and types.comparable(sides):
-        _free_operands(a, body)
-        return joined(sides, kind="total", base=BOOL)
-    if kind == "AEXPR_OP" and name in ("+", "-") and _small_shift(body, sides):
-        return joined(sides, kind="total")
-    if (
-        all(side.kind == "const" and not side.parameter for side in sides)
-        and kind == "AEXPR_OP"
-        and not body.get("lexpr")
-    ):
+    if name in _COMPARISONS:
+        return _compared(a, body, left, right)
+    if kind == "AEXPR_OP" and name in ("+", "-"):
+        sides = types.declared_alike(sides)
+        if _small_shift(body, sides):
+            return joined(sides, kind="total")
+    if kind == "AEXPR_OP" and "lexpr" not in body and right.kind == "const" and not right.parameter:
         return joined(sides, kind="const", base=right.base)
-    if (
-        name in _COMPARISONS
-        and any(side.leaky for side in sides)
-        and all(side.value or side.leaky for side in sides)
-    ):
-        _free_operands(a, body)  # Comparing does not raise: only the leaky operand counts.
-        return joined(sides)
     return leaking(sides)
+
+
+def _compared(a: Analysis, body: Node, left: Trait, right: Trait) -> Trait:
+    """Return what a plain comparison is; long conditions compare the same column with constants of the same kind."""
+    key = (id(left), id(right))
+    kept = a.compared.get(key)
+    if kept is None:
+        trait, free = _comparison([left, right])
+        if len(a.compared) >= _COMPARED_MAX:
+            a.compared.clear()
+        # While it is kept, no other object has the numbers of the two.
+        kept = a.compared[key] = (trait, free, left, right)
+    if kept[1]:
+        _free_operands(a, body)
+    return kept[0]
+
+
+_COMPARED_MAX = 256
+
+
+def _comparison(sides: list[Trait]) -> tuple[Trait, bool]:
+    """Return what comparing is, and whether literals beside the operator decide nothing."""
+    sides = types.declared_alike(sides)
+    if all(side.value for side in sides) and types.comparable(sides):
+        return joined(sides, kind="total", base=BOOL), True
+    if any(side.leaky for side in sides) and all(side.value or side.leaky for side in sides):
+        return joined(sides), True  # Comparing does not raise: only the leaky operand counts.
+    return leaking(sides), False
 
 
 _EQUALITIES = frozenset({"AEXPR_OP", "AEXPR_NOT_DISTINCT"})

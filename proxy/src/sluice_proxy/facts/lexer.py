@@ -23,7 +23,8 @@ LITERAL_KINDS = frozenset(
     }
 )
 NAME_KINDS = frozenset({"ident", "quoted_ident", "unicode_ident"})
-_OPEN = {b"(": b")", b"[": b"]"}
+_CLOSING = {ord("("): ord(")"), ord("["): ord("]")}
+_BRACKETS = frozenset(b"()[]")
 _ESCAPE = re.compile(r"([0-9A-Fa-f]{4})|\+([0-9A-Fa-f]{6})")
 
 
@@ -32,28 +33,29 @@ class Tokens:
 
     def __init__(self, text: bytes) -> None:
         self.text = text
-        self.items = _native.tokens(text)
-        self.starts = [token.start for token in self.items]
-        self.kinds = [_native.TOKEN_KINDS[token.kind] for token in self.items]
+        items = _native.tokens(text)
+        self.starts = [token.start for token in items]
+        self.ends = [token.end for token in items]
+        self.kinds = [_native.TOKEN_KINDS[token.kind] for token in items]
         if "invalid" in self.kinds:
             raise syntax_error("an invalid token")
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self.starts)
 
     def raw(self, index: int) -> bytes:
         """Return the token's own bytes, empty outside of the text."""
-        if not 0 <= index < len(self.items):
+        if not 0 <= index < len(self.starts):
             return b""
-        return self.text[self.items[index].start : self.items[index].end]
+        return self.text[self.starts[index] : self.ends[index]]
 
     def word(self, index: int) -> str:
         """Return a bare word in lower case; empty for every other token, and for a name behind a dot."""
-        if not 0 <= index < len(self.items) or self.kinds[index] != "ident":
+        if not 0 <= index < len(self.starts) or self.kinds[index] != "ident":
             return ""
         if index > 0 and self.raw(index - 1) == b".":
             return ""
-        return self.raw(index).decode("utf-8", "replace").lower()
+        return self.text[self.starts[index] : self.ends[index]].decode("utf-8", "replace").lower()
 
     def at(self, offset: int) -> int:
         """Return the token that starts at this byte.
@@ -79,14 +81,17 @@ class Tokens:
     def partner(self) -> dict[int, int]:
         """For each opening bracket its closing one, and the other way round."""
         pairs: dict[int, int] = {}
-        stack: list[tuple[int, bytes]] = []
-        for index in range(len(self.items)):
-            raw = self.raw(index)
-            if raw in _OPEN and self.kinds[index] == "punctuation":
-                stack.append((index, _OPEN[raw]))
-            elif raw in (b")", b"]") and self.kinds[index] == "punctuation":
-                if not stack or stack[-1][1] != raw:
-                    raise not_understood("brackets that do not match")
+        stack: list[tuple[int, int]] = []
+        text, starts = self.text, self.starts
+        for index, kind in enumerate(self.kinds):
+            if kind != "punctuation" or (first := text[starts[index]]) not in _BRACKETS:
+                continue
+            closing = _CLOSING.get(first)
+            if closing is not None:
+                stack.append((index, closing))
+            elif not stack or stack[-1][1] != first:
+                raise not_understood("brackets that do not match")
+            else:
                 opening = stack.pop()[0]
                 pairs[opening], pairs[index] = index, opening
         return pairs
@@ -100,7 +105,7 @@ class Tokens:
 
     def name_end(self, index: int) -> int:
         """Return the token behind the identifier at ``index``, its UESCAPE clause included."""
-        if index >= len(self.items) or self.kinds[index] not in NAME_KINDS:
+        if index >= len(self.starts) or self.kinds[index] not in NAME_KINDS:
             raise not_understood("a name was expected")
         if self.kinds[index] == "unicode_ident" and self.word(index + 1) == "uescape":
             return index + 3
@@ -133,7 +138,7 @@ class Tokens:
         """True when any UESCAPE clause is there: the template cannot tell two of them apart."""
         if b"uescape" not in self.text.lower():
             return False
-        return any(self.word(index) == "uescape" for index in range(len(self.items)))
+        return any(self.word(index) == "uescape" for index in range(len(self.starts)))
 
 
 def truncated(name: str) -> str:

@@ -279,4 +279,4 @@ def _checked(
 
 
 def _raw(a: Analysis, start: int, end: int) -> str:
-    return a.tokens.text[a.tokens.items[start].start : a.tokens.items[end - 1].end].decode()
+    return a.tokens.text[a.tokens.starts[start] : a.tokens.ends[end - 1]].decode()

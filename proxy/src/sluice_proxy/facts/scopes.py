@@ -14,9 +14,9 @@ from sluice_proxy.governed import GovernedRelation
 SYSTEM_COLUMNS = frozenset({"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Derived:
-    """What comparing a sub-select's column takes."""
+    """What comparing a sub-select's column takes. Never changed once made."""
 
     total: bool = True
     """It may be an operand of the total operators."""

@@ -191,8 +191,9 @@ def _derive(result: Query, name: str, trait: Trait) -> None:
     """Note what comparing a result column takes; of two columns of one name the worse counts."""
     total = trait.value and not (trait.kind == "const" and trait.parameter)
     found = Derived(total, trait.base, trait.type, trait.collation, trait.weak)
-    known = result.derived.get(name)
-    result.derived[name] = found if known in (None, found) else Derived(total=False)
+    known = result.derived.setdefault(name, found)
+    if known is not found and known != found:
+        result.derived[name] = Derived(total=False)
 
 
 def _values(a: Analysis, body: Node, level: Level, result: Query) -> None:
@@ -206,7 +207,7 @@ def _values(a: Analysis, body: Node, level: Level, result: Query) -> None:
             free_literals(a, item)
     result.columns = tuple(f"column{number}" for number in range(1, len(columns) + 1))
     for name, traits in zip(result.columns, columns, strict=True):
-        blend = blended(traits)
+        blend = blended(list({id(each): each for each in traits}.values()))
         if blend.leaks or blend.leaks_anywhere:
             result.leaky_columns.add(name)
             result.leaky_targets = True

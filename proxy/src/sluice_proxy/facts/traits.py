@@ -15,9 +15,9 @@ Kind = Literal["bare", "const", "total", "other"]
 """A column of a built-in type; a constant or parameter; total over such; anything else that is not leaky by itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Trait:
-    """Of one expression."""
+    """Of one expression. Shared, and never changed once made; frozen ones take four times as long to make."""
 
     kind: Kind = "other"
     refs: frozenset[Source] = frozenset()
@@ -59,44 +59,54 @@ CONSTANT = Trait(kind="const")
 
 def joined(parts: Sequence[Trait], *, kind: Kind = "other", base: str | None = None) -> Trait:
     """Return the trait of something harmless made of ``parts``, of the type ``base``."""
-    refs: frozenset[Source] = frozenset()
-    leaks: frozenset[Source] = frozenset()
-    anywhere = barrier = columns = parameter = False
+    refs: list[frozenset[Source]] = []
+    leaks: list[frozenset[Source]] = []
+    anywhere = barrier = columns = parameter = strong = False
     collation: str | None = None
     every = True
-    weak = [part.weak for part in parts if part.columns]
     for part in parts:
-        refs |= part.refs
-        leaks |= part.leaks
+        if part.refs:
+            refs.append(part.refs)
+        if part.leaks:
+            leaks.append(part.leaks)
         anywhere |= part.leaks_anywhere
         barrier |= part.barrier
-        columns |= part.columns
         parameter |= part.parameter
-        collation = part.collation or collation
-        every &= part.value
+        if part.columns:
+            columns = True
+            strong |= not part.weak
+        if part.collation:
+            collation = part.collation
+        if part.kind == "other":
+            every = False
     return Trait(
-        kind=kind if every and not leaks and not anywhere else "other",
-        refs=refs,
-        leaks=leaks,
-        leaks_anywhere=anywhere,
-        barrier=barrier,
-        columns=columns,
+        kind if every and not leaks and not anywhere else "other",
+        _union(refs),
+        _union(leaks),
+        anywhere,
+        barrier,
         base=base,
         collation=collation if base != BOOL else None,
-        weak=bool(weak) and all(weak) and base != BOOL,
+        weak=columns and not strong and base != BOOL,
         parameter=parameter,
+        columns=columns,
     )
+
+
+def _union(sets: list[frozenset[Source]]) -> frozenset[Source]:
+    if len(sets) > 1:
+        return frozenset[Source]().union(*sets)
+    return sets[0] if sets else _NONE
+
+
+_NONE: frozenset[Source] = frozenset()
 
 
 def leaking(parts: Sequence[Trait]) -> Trait:
     """Return the trait of something that can raise, made of ``parts``."""
     whole = joined(parts)
-    return Trait(
-        refs=whole.refs,
-        leaks=whole.leaks | whole.refs,
-        leaks_anywhere=whole.leaks_anywhere or not whole.refs,
-        barrier=whole.barrier,
-        columns=whole.columns,
-        weak=whole.weak,
-        parameter=whole.parameter,
-    )
+    whole.kind = "other"
+    whole.collation = None
+    whole.leaks = whole.leaks | whole.refs if whole.leaks else whole.refs
+    whole.leaks_anywhere = whole.leaks_anywhere or not whole.refs
+    return whole

@@ -116,17 +116,25 @@ class Offsets:
         stack: list[Any] = [value]
         while stack:
             current = stack.pop()
-            if isinstance(current, list):
-                stack.extend(cast("list[Any]", current))
+            if current.__class__ is list:
+                stack.extend(current)
                 continue
             if id(current) in self._known:
                 known = self._known[id(current)]
                 lowest = min((each for each in (lowest, known) if each is not None), default=None)
                 continue
-            for key, child in cast("Node", current).items():
-                if isinstance(child, dict | list):
+            for key, child in current.items():
+                below = child.__class__
+                if below is list and key == "valuesLists":
+                    # Rows stand in the order of the text, and may be many.
+                    row = (found for item in child if (found := self.first(item)) is not None)
+                    first = next(row, None)
+                    lowest = min(
+                        (each for each in (lowest, first) if each is not None), default=None
+                    )
+                elif below is dict or (below is list and key not in _NAMES):
                     stack.append(child)
-                elif key in _OFFSETS and isinstance(child, int) and child >= 0:
+                elif key in _OFFSETS and below is int and child >= 0:
                     lowest = child if lowest is None else min(lowest, child)
         if isinstance(value, dict):
             self._known[id(cast("Node", value))] = lowest
@@ -134,6 +142,8 @@ class Offsets:
 
 
 _OFFSETS = frozenset({"location", "rexpr_list_start"})
+_NAMES = frozenset({"fields", "funcname", "names", "name"})
+"""Lists of these keys hold names, which have no offset of their own."""
 
 
 def strings(items: list[Node] | None) -> list[str]:

@@ -57,6 +57,8 @@ def check_type(a: Analysis, body: Node) -> None:
     """
     a.visit(body)
     names = strings(body.get("names"))
+    if tuple(names) in a.types and "typmods" not in body and "pct_type" not in body:
+        return
     if body.get("pct_type") or not names:
         raise not_understood("a type given by %TYPE")
     for item in body.get("typmods", ()):
@@ -64,9 +66,8 @@ def check_type(a: Analysis, body: Node) -> None:
             raise not_understood("a type modifier that is not a constant")
         if "ColumnRef" in item:
             a.visit(item["ColumnRef"])
-    if not a.enforcing or names[0] in ("pg_catalog", "information_schema"):
-        return
-    if len(names) > 1:
+    if not a.enforcing or len(names) > 1:
+        a.types.add(tuple(names))
         return
     name = names[0]
     if name in a.context.temporary:
@@ -85,6 +86,7 @@ def check_type(a: Analysis, body: Node) -> None:
     if name in a.allow.types or name in _MORE:
         if owner not in (None, "pg_catalog"):
             raise refused(f'type "{name}" is ambiguous', hint=f"Write pg_catalog.{name}.")
+        a.types.add(tuple(names))
         return
     owner = next((schema for schema in a.context.search_path if schema in schemas), None)
     if owner is not None and "location" in body:
@@ -205,9 +207,9 @@ def declared_alike(sides: list[Trait]) -> list[Trait]:
     ]
 
 
-def comparable(sides: Sequence[Trait]) -> bool:
-    """Say whether comparing needs no cast that can raise."""
-    names = {side.base for side in sides if side.base is not None}
+def comparable(sides: Sequence[Trait], *, any_type: bool = False) -> bool:
+    """Say whether comparing needs no cast that can raise; of ``any_type``, only collations and rows are looked at."""
+    names = {side.base for side in sides if side.base is not None and not any_type}
     rows = [side.parts for side in sides if side.parts]
     if rows and len(rows) == 2 and not all(comparable(pair) for pair in zip(*rows, strict=False)):
         return False
@@ -238,8 +240,7 @@ def _widest(names: set[str]) -> str | None:
 
 def _collations_differ(sides: Sequence[Trait]) -> bool:
     """Comparing strings of two collations raises once a row is there, not before."""
-    named = {side.collation for side in sides}
-    return len(named) > 1 and len(named - {None}) > 1
+    return len({side.collation for side in sides if side.collation is not None}) > 1
 
 
 def blended(sides: Sequence[Trait]) -> Trait:
