@@ -95,6 +95,9 @@ def _key(context: SessionContext, *, expired: bool) -> bytes:
             (item.name, item.kind, item.columns, sorted(item.reads), sorted(item.reads_own))
             for item in context.temporary.values()
         ),
+        sorted(
+            (*place, item.kind, item.columns, item.unread) for place, item in context.made.items()
+        ),
         decision_digest(context.decision),
         None if catalog is None else [catalog.database, catalog.version],
         context.server_major,

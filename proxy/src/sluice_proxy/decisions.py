@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
@@ -105,6 +105,8 @@ class TemporaryRelation:
     """Of a view: oids of the relations that it reads, each with the number of a column, or 0."""
     reads_own: frozenset[str] = frozenset()
     """Of a view: temporary relations that it reads."""
+    unread: bool = False
+    """Of what stays: a policy speaks of it, so it may be written and not read before it is in the catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,3 +124,7 @@ class SessionContext:
     catalog: Catalog | None
     """None when the session is open or guarded and the catalog cannot be read."""
     server_major: int
+    made: Mapping[tuple[str, str], TemporaryRelation] = field(
+        default_factory=dict[tuple[str, str], TemporaryRelation]
+    )
+    """By schema and name: what stays and was made in the present transaction, so that no other session sees it yet."""

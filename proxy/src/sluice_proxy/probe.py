@@ -6,7 +6,7 @@ Everything is qualified, so that nothing a role may create answers in its place.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,10 +41,32 @@ SELECT session_user::pg_catalog.text, current_user::pg_catalog.text,
   WHERE c.relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema()
    AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,v,m,p,f,S}'::pg_catalog."char"[])),
  (SELECT pg_catalog.count(*)::pg_catalog.text FROM pg_catalog.pg_cursor() k WHERE k.is_holdable),
- pg_catalog.current_setting('transform_null_equals')"""
+ pg_catalog.current_setting('transform_null_equals'),
+ CASE WHEN pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL THEN
+  (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(c.oid::pg_catalog.int8, n.nspname, c.relname, c.relkind,
+    (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid
+       AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped)))::pg_catalog.text
+   FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n
+   WHERE pg_catalog.age(c.xmin) OPERATOR(pg_catalog.<=) 0 AND n.oid OPERATOR(pg_catalog.=) c.relnamespace
+    AND c.relpersistence OPERATOR(pg_catalog.<>) 't' AND NOT c.relispartition
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid
+     OR i.inhparent OPERATOR(pg_catalog.=) c.oid)
+    AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,S}'::pg_catalog."char"[])) END"""
 """One SELECT. ``current_schemas(true)`` has the implicit schemas where PostgreSQL searches them."""
 
-_COLUMNS: Final = 10
+_COLUMNS: Final = 11
+
+
+@dataclass(frozen=True, slots=True)
+class NewRelation:
+    """A table or sequence that stays and whose catalog row is no older than the present transaction."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +80,8 @@ class SessionProbe:
     server_major: int
     temporary: Mapping[str, TemporaryRelation]
     holdable_cursors: int
+    new: tuple[NewRelation, ...]
+    """What the present transaction made; others may have made, or only changed, some of it in the meantime."""
 
 
 def parse_probe(row: Sequence[bytes | None]) -> SessionProbe:
@@ -106,7 +130,13 @@ def _parse(row: Sequence[bytes | None]) -> SessionProbe:
         server_major=int(_text(fields[5])) // 10000,
         temporary=_temporary(json.loads(fields[7]) if fields[7] else []),
         holdable_cursors=int(_text(fields[8])),
+        new=tuple(_new(json.loads(fields[10]) if fields[10] else [])),
     )
+
+
+def _new(items: Sequence[Any]) -> Iterator[NewRelation]:
+    for oid, schema, name, kind, columns in items:
+        yield NewRelation(int(oid), str(schema), str(name), str(kind), tuple(columns or ()))
 
 
 def _temporary(items: Sequence[Any]) -> dict[str, TemporaryRelation]:

@@ -87,6 +87,10 @@ class Analysis:
     liked: list[tuple[str, ...] | None] = field(default_factory=list[tuple[str, ...] | None])
     created: tuple[str, tuple[str, ...]] | None = None
     """The temporary table that it makes, with its columns, when they are known beforehand."""
+    place: Resolved | None = None
+    """Where the table goes that it makes, when that stays."""
+    lasting: tuple[str, str, tuple[str, ...]] | None = None
+    """Schema, name and columns of the table that stays and that it makes anew, when they are known beforehand."""
     dropped: tuple[str, ...] = ()
     target_alias: str | None = None
     exact: bool = False

@@ -64,6 +64,7 @@ def copy(a: Analysis, body: Node) -> SessionEffects | None:
         if a.enforcing:
             sources.qualify(a, relation, resolved)
         return None
+    sources.check_unread(resolved)
     if source.use is not None:
         source.use.read = True
         source.use.reads.update(columns)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from sluice_proxy.decisions import SessionContext, TemporaryRelation
 from sluice_proxy.facts.model import StatementFacts
 from sluice_proxy.facts.refusals import not_understood
+from sluice_proxy.governed import spoken_of
 
 _HARMLESS_LATER = frozenset(
     [
@@ -25,6 +26,10 @@ _HARMLESS_LATER = frozenset(
         "close",
     ]
 )
+
+
+_NAMELESS = frozenset({"call", "create index"})
+"""They change no name that a later statement of the message could mean."""
 
 
 class Following:
@@ -64,6 +69,8 @@ class Following:
 
     def _follow(self, facts: StatementFacts) -> None:
         if facts.kind == "commit":
+            # What was made is everybody's from here on.
+            self._changed |= bool(self.context.made)
             self._at_start = self.context
             self._ended = True
         elif facts.kind == "rollback":
@@ -72,18 +79,25 @@ class Following:
         elif facts.kind == "rollback_to":
             self._changed |= self.context is not self._at_start
             self._ended = True
-        elif facts.kind != "call":
+        elif facts.kind not in _NAMELESS:
             later = _after(self.context, facts)
             self._changed |= later is None
             self.context = later or self.context
 
 
 def _after(context: SessionContext, facts: StatementFacts) -> SessionContext | None:
-    """Return the context behind a statement that only makes or drops temporary tables; None for every other."""
+    """Return the context behind a statement that only makes tables or drops temporary ones; None for every other."""
     temporary = dict(context.temporary)
     if facts.created is not None:
         name, columns = facts.created
         temporary[name] = TemporaryRelation(name, "r", columns)
+    elif facts.lasting is not None:
+        schema, name, columns = facts.lasting
+        if context.catalog is None or context.catalog.relation(schema, name) is not None:
+            return context  # It is there, and the server says so.
+        unread = spoken_of(context.decision, schema, name, columns)
+        made = TemporaryRelation(name, "r", columns, unread=unread)
+        return replace(context, made={**context.made, (schema, name): made})
     elif facts.dropped:
         for name in facts.dropped:
             temporary.pop(name, None)

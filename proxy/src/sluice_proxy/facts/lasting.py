@@ -43,9 +43,12 @@ def changed(a: Analysis, relation: Node, what: str, action: str, kinds: str = TA
 def judge(a: Analysis, resolved: Resolved, what: str, action: str, kinds: str) -> None:
     """Judge the change of a relation that stays, and note that it needs an action of the policy."""
     relation = resolved.relation
-    if relation is None or relation.kind not in kinds or relation.has_rules:
+    if resolved.temporary is not None:
+        if resolved.temporary.kind not in kinds:
+            raise ddl_refused(what)
+    elif relation is None or relation.kind not in kinds or relation.has_rules:
         raise ddl_refused(what)
-    if resolved.schema in ("pg_catalog", "information_schema") or _tied(a, relation, set()):
+    elif resolved.schema in ("pg_catalog", "information_schema") or _tied(a, relation, set()):
         raise ddl_refused(f'{what} of "{resolved.name}"')
     a.actions.add(action)
     use = a.use(resolved)

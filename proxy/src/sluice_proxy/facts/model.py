@@ -80,6 +80,8 @@ class StatementFacts:
     cacheable: str = "template"
     created: tuple[str, tuple[str, ...]] | None = None
     """The temporary table that it makes, when that is all it does to the session."""
+    lasting: tuple[str, str, tuple[str, ...]] | None = None
+    """Schema, name and columns of the table that stays and that it makes anew, when that is all it does."""
     dropped: tuple[str, ...] = ()
     """The temporary tables that it drops, when that is all it does to the session."""
     settled: bool = False

@@ -67,4 +67,7 @@ def _in_schema(context: SessionContext, schema: str, name: str) -> Resolved | No
     if schema == "pg_temp":
         return Resolved("pg_temp", name, temporary=temporary[name]) if name in temporary else None
     relation = context.catalog.relation(schema, name) if context.catalog else None
-    return None if relation is None else Resolved(schema, name, relation=relation)
+    if relation is not None:
+        return Resolved(schema, name, relation=relation)
+    made = context.made.get((schema, name))
+    return None if made is None else Resolved(schema, name, temporary=made)

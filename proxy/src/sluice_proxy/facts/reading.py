@@ -220,6 +220,7 @@ def _facts(a: Analysis, statement: RawStatement, effects: SessionEffects | None)
         edits=a.edits() if a.enforcing else (),
         effects=effects,
         created=a.created,
+        lasting=a.lasting,
         dropped=a.dropped,
         bound=a.bound(),
         cacheable="exact" if a.exact or a.tokens.uescape else "template",

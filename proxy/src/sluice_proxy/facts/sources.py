@@ -54,6 +54,7 @@ def relation(a: Analysis, body: Node, level: Level) -> Source:
         level.sources.append(from_cte)
         return from_cte
     resolved = lookup(a, body)
+    check_unread(resolved)
     source = described(a, resolved, level, name)
     source.only = not body.get("inh", False)
     _rename(source, names)
@@ -111,6 +112,20 @@ def readable(a: Analysis, resolved: Resolved, governed: GovernedRelation | None)
         raise refused(
             f'permission denied for relation "{resolved.schema}.{resolved.name}"',
             detail="It is not one of the catalogs that Sluice knows to be harmless.",
+        )
+
+
+def check_unread(resolved: Resolved) -> None:
+    """Check that a table is in the catalog already where a policy speaks of it.
+
+    Raises:
+        ClientError: The present transaction made it, and how its columns are masked is not known yet.
+    """
+    if resolved.temporary is not None and resolved.temporary.unread:
+        raise refused(
+            f'permission denied for table "{resolved.name}" before the transaction that made it is over',
+            detail="A policy masks columns or filters rows of it, which takes a table that other sessions see.",
+            hint="INSERT and COPY FROM work; COMMIT before the table is read.",
         )
 
 

@@ -17,6 +17,8 @@ def target_of(a: Analysis, body: Node, level: Level) -> Source:
     relation = body["relation"]
     a.visit(relation)
     resolved = sources.lookup(a, relation)
+    if "override" not in body or "returningClause" in body or "onConflictClause" in body:
+        sources.check_unread(resolved)  # More than an INSERT.
     alias = relation.get("alias", {}).get("aliasname")
     source = sources.described(a, resolved, level, alias)
     source.target = True

@@ -79,7 +79,7 @@ def made(a: Analysis, relation: Node, what: str) -> bool:
     if "catalogname" in relation or schema.startswith("pg_") or schema == "information_schema":
         raise ddl_refused(what)
     a.actions.add("ddl.create")
-    place = Resolved(schema, relation["relname"])
+    place = a.place = Resolved(schema, relation["relname"])
     use = a.use(place)
     if use is not None:
         use.written = True
@@ -110,9 +110,18 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
             _like(a, element)
         else:
             raise not_understood(f"{kind} in CREATE TABLE")
-    if temporary and not a.liked and "inhRelations" not in body:
-        a.created = (relation["relname"], level.sources[0].columns or ())
+    if not a.liked and "inhRelations" not in body:
+        _note_made(a, body, relation["relname"], level.sources[0].columns or ())
     return _REFRESH
+
+
+def _note_made(a: Analysis, body: Node, name: str, columns: tuple[str, ...]) -> None:
+    """Note the table that is made and its columns, for statements behind it in the same message."""
+    if a.place is None:
+        a.created = (name, columns)
+    elif not body.get("if_not_exists"):
+        # Otherwise it may be there already, and be anybody's.
+        a.lasting = (a.place.schema, name, columns)
 
 
 def _partition(a: Analysis, body: Node, level: Level) -> None:
@@ -230,8 +239,8 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
         end = end - (3 if words[-2:-1] == ["no"] else 2)
     found = a.query(a, query, None, end=end, role="top")
     named = into.get("colNames") or body["into"].get("colNames")
-    if temporary and found.columns is not None and not named:
-        a.created = (into["relname"], found.columns)
+    if (temporary or a.place is not None) and found.columns is not None and not named:
+        _note_made(a, body, into["relname"], found.columns)
     a.actions.add("select")
     return _REFRESH
 

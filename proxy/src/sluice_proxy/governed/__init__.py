@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sluice_proxy.governed.check import problems, warnings
+from sluice_proxy.governed.names import spoken_of
 from sluice_proxy.governed.relations import GovernedRelation, governed_relations
 
-__all__ = ["GovernedRelation", "governed_relations", "problems", "warnings"]
+__all__ = ["GovernedRelation", "governed_relations", "problems", "spoken_of", "warnings"]

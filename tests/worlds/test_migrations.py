@@ -1,0 +1,243 @@
+"""What migrations, ORMs and drivers send, through the whole product: transactions, new tables, unknown functions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from sluice_dev.postgres import Server, find
+from sluice_dev.stack import Sluice
+
+ROLE = "migrator"
+SCHEMA = f"""
+CREATE TABLE public.users (id int PRIMARY KEY, email text, name text DEFAULT 'x');
+INSERT INTO public.users VALUES (1, 'canary@one.example', 'a'), (2, 'canary@two.example', 'b');
+CREATE TABLE public.notes (id int PRIMARY KEY, note text);
+CREATE FUNCTION public.steal() RETURNS text LANGUAGE sql AS $$ SELECT email FROM public.users LIMIT 1 $$;
+CREATE ROLE {ROLE} LOGIN;
+GRANT CREATE, USAGE ON SCHEMA public TO {ROLE};
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {ROLE};
+"""
+
+
+def _policies() -> dict[str, Any]:
+    head = {"apiVersion": "sluice.dev/v1alpha1"}
+    columns = [
+        {"table": "public.users", "column": "email", "class": "pii.email"},
+        {"table": "public.*", "column": "secret", "class": "pii.email"},
+    ]
+    return {
+        "classification.yaml": head | {
+            "kind": "DataClassification",
+            "metadata": {"name": "mig", "namespace": "mig"},
+            "spec": {
+                "database": {"hosts": ["mig-pg.mig.svc"], "port": 5432, "name": "mig"},
+                "enforcement": "enforce",
+                "unreviewedColumns": "allow",
+                "columns": columns,
+            },
+        },
+        "policy.yaml": head | {
+            "kind": "DatabaseAccessPolicy",
+            "metadata": {"name": "migrator", "namespace": "mig"},
+            "spec": {
+                "mode": "enforce",
+                "databases": {"names": ["mig"]},
+                "subjects": [{"role": {"names": [ROLE]}}],
+                "rules": [
+                    {
+                        "name": "all",
+                        "effect": "allow",
+                        "actions": [
+                            *("select", "insert", "update", "delete", "merge", "copyIn", "copyOut"),
+                            *("ddl.create", "ddl.alter", "ddl.drop", "session"),
+                        ],
+                    }
+                ],
+                "masks": [{"class": "pii.email", "mask": "redact"}],
+            },
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """DSNs straight to the server, as its administrator, and through Sluice."""
+    folder = tmp_path_factory.mktemp("policies")
+    for name, text in _policies().items():
+        (folder / name).write_text(json.dumps(text))
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(
+            Server(find(contrib=True), hba=[f"host all {ROLE} 127.0.0.1/32 trust"])
+        )
+        server.create_database("mig", SCHEMA)
+        sluice = stack.enter_context(
+            Sluice(server, dbname="mig", policies=Path(folder), namespace="mig")
+        )
+        yield server.dsn(dbname="mig"), sluice.dsn(user=ROLE, password="")
+
+
+@pytest.fixture
+def admin(both: tuple[str, str]) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(both[0], autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def session(both: tuple[str, str]) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(both[1], autocommit=True) as connection:
+        yield connection
+        connection.execute("ROLLBACK")
+
+
+def last(session: psycopg.Connection[Any], sql: str) -> list[Any]:
+    """Return the rows of a message's last statement."""
+    cursor = session.execute(sql.encode())
+    while cursor.nextset():
+        pass
+    return cursor.fetchall()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "BEGIN; INSERT INTO notes VALUES (70, 'x'); ROLLBACK; SELECT email FROM users WHERE id = 1",
+        "BEGIN; SELECT 1; COMMIT; SELECT email FROM users WHERE id = 1",
+        "COMMIT; BEGIN; SELECT email FROM users WHERE id = 1; COMMIT",
+        "BEGIN; SAVEPOINT s; SELECT 1; ROLLBACK TO s; SELECT email FROM users WHERE id = 1",
+        "CREATE TEMP TABLE IF NOT EXISTS users (email text); ROLLBACK; SELECT email FROM users WHERE id = 1",
+    ],
+)
+def test_what_follows_the_end_of_a_transaction_runs_and_is_masked(
+    session: psycopg.Connection[Any], sql: str
+) -> None:
+    cursor = session.execute(sql.encode())
+    rows = [] if cursor.description is None else cursor.fetchall()
+    while cursor.nextset():
+        rows = cursor.fetchall() if cursor.description else rows
+    assert rows == [("***",)]
+
+
+def test_what_follows_the_end_of_a_transaction_that_changed_the_session_is_refused(
+    session: psycopg.Connection[Any],
+) -> None:
+    session.execute("BEGIN")
+    session.execute("CREATE TEMP TABLE users (email text)")
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+        session.execute("ROLLBACK; SELECT email FROM users")
+    assert "in a message of its own" in str(caught.value.diag.message_hint)
+    session.execute("ROLLBACK")
+    assert session.execute("SELECT email FROM users WHERE id = 1").fetchall() == [("***",)]
+
+
+@pytest.mark.parametrize("separate", [True, False], ids=["messages", "one message"])
+def test_table_is_used_in_the_transaction_that_made_it(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], *, separate: bool
+) -> None:
+    steps = [
+        "BEGIN",
+        "CREATE TABLE made (id serial PRIMARY KEY, email text, note text)",
+        "CREATE INDEX made_note ON made (note)",
+        "INSERT INTO made (email, note) SELECT email, name FROM users ORDER BY id RETURNING id",
+        "UPDATE public.made SET note = note || '!' WHERE id = 2",
+        "DELETE FROM made WHERE note = 'a'",
+        "SELECT m.email, m.note, u.email FROM made m JOIN users u ON u.id = m.id",
+    ]
+    if separate:
+        for step in steps[:-1]:
+            session.execute(step.encode())
+        session.execute("ALTER TABLE made ADD COLUMN more int DEFAULT 7")
+        session.execute("SAVEPOINT s")
+        assert session.execute("SELECT more FROM made").fetchall() == [(7,)]
+        assert session.execute("SELECT nextval('made_id_seq') > 2").fetchall() == [(True,)]
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            session.execute("SELECT * FROM nowhere")
+        session.execute("ROLLBACK TO s")
+        rows = session.execute(steps[-1].encode()).fetchall()
+    else:
+        rows = last(session, "; ".join(steps))
+    assert rows == [("***", "b!", "***")]
+    session.execute("COMMIT")
+    assert session.execute("SELECT email FROM made").fetchall() == [("***",)]
+    assert admin.execute("SELECT count(*) FROM made WHERE email LIKE 'canary%'").fetchall() == [
+        (0,)
+    ]
+    session.execute("DROP TABLE made")
+
+
+def test_table_made_of_a_query_is_used_in_its_transaction(session: psycopg.Connection[Any]) -> None:
+    session.execute("BEGIN")
+    session.execute("CREATE TABLE copied AS SELECT id, email FROM users")
+    assert session.execute("SELECT DISTINCT email FROM copied").fetchall() == [("***",)]
+    session.execute("ROLLBACK")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        session.execute("SELECT * FROM copied")
+
+
+def test_table_that_was_rolled_back_is_not_taken_for_a_foreign_one_of_its_name(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    session.execute("BEGIN")
+    session.execute("CREATE TABLE again (id int, secret text)")
+    session.execute("ROLLBACK")
+    admin.execute(
+        "CREATE TABLE again (id int, secret text); INSERT INTO again VALUES (1, 'canary')"
+    )
+    admin.execute("GRANT SELECT ON again TO migrator")
+    assert session.execute("SELECT secret FROM again").fetchall() == [("***",)]
+    with pytest.raises(psycopg.errors.FeatureNotSupported):
+        session.execute("BEGIN; CREATE TABLE later (id int); COMMIT; SELECT * FROM later")
+    session.execute("BEGIN")
+    session.execute("CREATE TABLE IF NOT EXISTS again (id int, secret text)")
+    assert session.execute("SELECT secret FROM again").fetchall() == [("***",)]
+    session.execute("ROLLBACK")
+    admin.execute("DROP TABLE again")
+
+
+def test_table_of_another_session_is_none_that_the_transaction_made(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    session.execute("BEGIN")
+    session.execute("CREATE TABLE own (id int)")
+    admin.execute("CREATE TABLE other (secret text); INSERT INTO other VALUES ('canary')")
+    admin.execute("GRANT SELECT ON other TO migrator")
+    session.execute("CREATE TABLE own2 (id int)")
+    assert session.execute("SELECT secret FROM other").fetchall() == [("***",)]
+    session.execute("ROLLBACK")
+    admin.execute("DROP TABLE other")
+
+
+def test_table_that_a_policy_speaks_of_is_written_and_not_read_in_its_transaction(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    session.execute("BEGIN")
+    session.execute("CREATE TABLE vault (id int, secret text)")
+    session.execute("INSERT INTO vault VALUES (1, 'mine')")
+    with session.cursor().copy("COPY vault FROM STDIN") as copy:
+        copy.write(b"2\tmine too\n")
+    for sql in (
+        "SELECT secret FROM vault",
+        "TABLE vault",
+        "COPY vault TO STDOUT",
+        "INSERT INTO vault VALUES (3, 'x') RETURNING secret",
+        "UPDATE vault SET id = 3",
+        "DELETE FROM vault WHERE secret = 'mine'",
+        "CREATE TEMP VIEW v AS SELECT * FROM vault",
+    ):
+        session.execute("SAVEPOINT s")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+            session.execute(sql.encode())
+        assert "COMMIT before the table is read" in str(caught.value.diag.message_hint)
+        session.execute("ROLLBACK TO s")
+    session.execute("COMMIT")
+    assert session.execute("SELECT id, secret FROM vault ORDER BY id").fetchall() == [
+        (1, "***"),
+        (2, "***"),
+    ]
+    admin.execute("DROP TABLE vault")
