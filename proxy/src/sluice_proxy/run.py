@@ -370,11 +370,8 @@ class Sidecar:
         return found
 
     def database_problems(self) -> Mapping[str, str]:
-        """Return what is wrong with databases, by name: for their owners, not for the kubelet."""
-        found = dict(self._databases.catalog_problems())
-        if self._sessions is not None:
-            found |= self._sessions.database_problems()
-        return found
+        """Return what of the policy does not fit a catalog, by database: for their owners, not for the kubelet."""
+        return {} if self._sessions is None else self._sessions.database_problems()
 
     def gauges(self) -> Iterable[tuple[str, str, float]]:
         """Return what is measured at the moment of asking."""

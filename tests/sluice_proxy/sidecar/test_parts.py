@@ -26,7 +26,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sluice_proxy import brain
 from sluice_proxy.catalog.reader import CatalogError, CatalogReader
 from sluice_proxy.opa_files import opa_arguments
 from sluice_proxy.sidecar import names
@@ -506,25 +505,3 @@ def test_denials_keep_the_contract_and_none_is_lost(many):
         )
         total += sum(count for _, count in taken)
     assert total == len(many)
-
-
-def test_a_frozen_data_plane_is_stale_although_opa_is_current():
-    class Plane:
-        epoch, reached = 1, 1
-
-        def advance_epoch(self) -> int:
-            self.epoch += 1
-            return self.epoch
-
-        def epoch_reached(self) -> int:
-            return self.reached
-
-    plane = Plane()
-    first, second = SimpleNamespace(sequence=1), SimpleNamespace(sequence=2)
-    one = brain.Brain.__new__(brain.Brain)
-    one._plane = plane  # pyright: ignore[reportAttributeAccessIssue]
-    one._in_force = first  # pyright: ignore[reportAttributeAccessIssue]
-    one._epochs = brain.deque([(plane.advance_epoch(), second)])  # pyright: ignore[reportAttributeAccessIssue]
-    assert one.in_force() is first
-    plane.reached = 2
-    assert one.in_force() is second

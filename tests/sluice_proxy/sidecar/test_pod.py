@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,6 +23,20 @@ COLUMNS = [
     {"table": "public.users", "column": "*", "class": "public"},
 ]
 EMAIL = "SELECT email FROM users WHERE id = 1"
+ALLOW_TRACING = 0x59616D61
+"""PR_SET_PTRACER: a child may hold its parent's threads."""
+FREEZE = """\
+import ctypes, os, sys, time
+thread, trace = int(sys.argv[1]), ctypes.CDLL(None, use_errno=True).ptrace
+trace.argtypes = [ctypes.c_long] * 4
+for request in (0x4206, 0x4207):  # PTRACE_SEIZE, PTRACE_INTERRUPT
+    if trace(request, thread, 0, 0):
+        sys.exit(os.strerror(ctypes.get_errno()))
+os.waitpid(thread, 0x40000000)  # __WALL
+print("frozen", flush=True)
+time.sleep(60)
+"""
+"""What it holds goes on when it ends."""
 RAW, REDACTED, MASKED = "ann@example.com", "***", "a***@example.com"
 
 
@@ -44,6 +64,25 @@ async def value(connection, sql: str = EMAIL):
     row = await cursor.fetchone()
     assert row is not None
     return row[0]
+
+
+@contextlib.contextmanager
+def frozen(thread: str) -> Iterator[None]:
+    """Stop one thread of this process, and no other."""
+    (number,) = [
+        comm.parent.name
+        for comm in Path("/proc/self/task").glob("*/comm")
+        if comm.read_text().strip() == thread[:15]
+    ]
+    ctypes.CDLL(None).prctl(ALLOW_TRACING, ctypes.c_ulong(-1))
+    command = [sys.executable, "-c", FREEZE, number]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        try:
+            assert holder.stdout.readline() == b"frozen\n"
+            yield
+        finally:
+            holder.terminate()
 
 
 async def until(condition, seconds: float = 10) -> None:
@@ -318,3 +357,24 @@ async def test_a_pod_without_a_bundle_waits_and_says_so(operator, make_pod, sign
     operator.publish(signed(1), 1)
     await pod.ready()
     assert await pod.stop_proxy() == 0
+
+
+async def test_frozen_data_plane_is_stale_although_opa_has_activated(
+    operator, run_pod, signed, restricted, database
+):
+    operator.publish(signed(1, session=restricted()), 1)
+    pod = await run_pod(database)
+
+    def reported() -> dict[str, int]:
+        return operator.reports.document()["profiles"].get(operator.profile, {})
+
+    await until(lambda: reported() == {"1": 1})
+    async with await pod.connect(database) as client:
+        with frozen("sluice-dataplane"):
+            operator.publish(signed(2, session=restricted("email")), 2)
+            await until(lambda: pod.sidecar.sidecar.bundles.in_force.sequence == 2)
+            # The reporter has its say each second.
+            await asyncio.sleep(3)
+            assert reported() == {"1": 1}
+        await until(lambda: reported() == {"2": 1})
+        assert await value(client) == MASKED

@@ -7,7 +7,9 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import sql
 
 from sluice_policy import Profile, SigningKey, bundle, compile_profile
 from sluice_policy.resources import Resource, parse_resource
@@ -128,6 +130,27 @@ async def test_masks_and_names_that_do_not_fit_the_catalog_are_told(operator):
         'the classification names column "gone" of table "public.users", which does not exist',
         'the classification names table "public.never", which does not exist',
     ]
+
+
+async def test_database_that_is_away_makes_its_catalog_unreachable_and_nothing_else(
+    pod, operator, postgres
+):
+    await reported(operator, "databases", lambda many: many and many[0]["reachable"])
+    name = sql.Identifier(json.loads(pod.variables["SLUICE_DATABASES"])[0]["database"])
+    with psycopg.connect(postgres.admin_dsn, autocommit=True) as admin:
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+            [name.as_string(admin).strip('"')],
+        )
+        (found,) = await reported(operator, "databases", lambda many: many and many[0]["unreachable"])
+        assert "not currently accepting connections" in found["message"]
+        report = operator.reports.document()
+        # The policy is in force, and nothing is wrong with it.
+        assert report["problems"] == []
+        assert report["profiles"] == {operator.profile: {"1": 1}}
+        admin.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
+    await reported(operator, "databases", lambda many: many[0]["reachable"])
 
 
 @pytest.mark.usefixtures("pod")

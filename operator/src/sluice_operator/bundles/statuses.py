@@ -16,7 +16,7 @@ class _Model(BaseModel):
 
 
 class ProblemReport(_Model):
-    """Something that does not work fully in one sidecar."""
+    """Something that does not work fully in one sidecar, or in the policy of a database that it read."""
 
     database: Name
     message: Annotated[str, Field(max_length=1024)]

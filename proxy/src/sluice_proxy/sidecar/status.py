@@ -14,7 +14,6 @@ from sluice_proxy import log_keys as keys
 from sluice_proxy.bundles.model import Bundle
 from sluice_proxy.sidecar.denials import Denials
 from sluice_proxy.sidecar.remote import Remote, RemoteError
-from sluice_proxy.sidecar.survey import ageless
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +28,6 @@ FAILED_LASTING_S: Final = 1.0
 """What OPA says of a bundle may be about the one before, for a moment."""
 FLUSH_AFTER_S: Final = 0.3
 PROBLEMS_MAX: Final = 32
-UNKNOWN_FIELD: Final = 422
 FAILED_CHARS_MAX: Final = 512
 
 
@@ -50,7 +48,7 @@ class Reported(Protocol):
         ...
 
     def database_problems(self) -> Mapping[str, str]:
-        """Return what is wrong with databases, by name."""
+        """Return what of the policy does not fit a catalog, by database."""
         ...
 
     @property
@@ -107,7 +105,7 @@ def status_document(
         {"database": name[:320], "message": message[:1024]}
         for name, message in [
             *(("", f"{part}: {reason}") for part, reason in sorted(own.items())),
-            *((name, ageless(text)) for name, text in sorted(databases.items())),
+            *sorted(databases.items()),
         ]
         if name[:320] not in told
     ]
@@ -121,22 +119,11 @@ def status_document(
         "problems": problems[:PROBLEMS_MAX],
         "denials": [],
     }
-    # Left out where there is nothing to say: an operator that is older does not know them.
     if survey is not None and (catalogs := survey.documents()):
         document["databases"] = catalogs
     if (failed := _failed(reported.bundles)) is not None:
         document["failed"] = failed
     return document
-
-
-def plain(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a report with the fields that every operator of this contract knows."""
-    problems = [
-        {name: value for name, value in one.items() if name != "policies"}
-        for one in document["problems"]
-    ]
-    rest = {name: value for name, value in document.items() if name not in ("databases", "failed")}
-    return rest | {"problems": problems}
 
 
 def _failed(bundles: Activating) -> dict[str, Any] | None:
@@ -164,7 +151,6 @@ class StatusReporter:
     ) -> None:
         self._remote = remote
         self._survey = survey
-        self._plain = False
         self._profile = profile
         self._reported = reported
         self._denials = denials
@@ -220,7 +206,9 @@ class StatusReporter:
         document["problems"] = [one for one in problems if lasts(_key(one), LASTING_S)]
         if catalogs:
             document["databases"] = [
-                one for one in catalogs if one["reachable"] or lasts(_away(one), LASTING_S)
+                one if one["reachable"] or lasts(_away(one), LASTING_S) else _as_before(one)
+                for one in catalogs
+                if one["reachable"] or lasts(_away(one), LASTING_S) or "columns" in one
             ]
         if failed is not None and not lasts(failure, FAILED_LASTING_S):
             del document["failed"]
@@ -231,12 +219,9 @@ class StatusReporter:
         self._sent_at = time.monotonic()
         entries = [denial.document(count) for denial, count in taken]
         try:
-            said = plain(document) if self._plain else document
-            await self._remote.status({**said, "denials": entries})
+            await self._remote.status({**document, "denials": entries})
         except RemoteError as error:
             self._denials.give_back(taken)
-            # An operator of the version before refuses what it does not know.
-            self._plain = self._plain or error.status == UNKNOWN_FIELD
             if str(error) != self._problem:
                 log.warning("status not reported", **{keys.REASON: str(error)})
             self._problem = str(error)
@@ -252,6 +237,13 @@ def _key(problem: Mapping[str, str]) -> str:
 
 def _away(catalog: Mapping[str, Any]) -> str:
     return f"catalog {catalog['name']}"
+
+
+def _as_before(catalog: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was said of a catalog that was read, and cannot be for a moment."""
+    return {name: value for name, value in catalog.items() if name != "message"} | {
+        "reachable": True
+    }
 
 
 def _differs(document: Mapping[str, Any], said: Mapping[str, Any] | None) -> bool:
