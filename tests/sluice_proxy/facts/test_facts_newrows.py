@@ -150,3 +150,58 @@ def test_literals_of_a_source_are_not_part_of_what_is_spliced(open_session: Open
         for day in ("2024-01-01", "2024-01-02")
     ]
     assert edits[0] == edits[1]
+
+
+SAME = """
+UPDATE users SET email = email WHERE id = 3
+UPDATE users SET email = users.email, pay = pay, note = 'z' WHERE id = 3
+UPDATE users AS u SET email = u.email, tenant = u.tenant, name = 'z' WHERE id = 3
+UPDATE users u SET email = u.email, note = o.memo FROM orders o WHERE o.id = u.id AND u.id < 4
+UPDATE people SET email = email
+INSERT INTO users (id, name) VALUES (3, 'q') ON CONFLICT (id) DO UPDATE SET email = users.email, note = 'c'
+MERGE INTO users u USING orders o ON u.id = o.id WHEN MATCHED THEN UPDATE SET email = u.email, note = o.memo
+"""
+
+
+@pytest.mark.parametrize("sql", SAME.strip().splitlines())
+def test_masked_column_that_is_set_to_itself_keeps_its_raw_value(
+    open_session: Open, sql: str
+) -> None:
+    session = open_session()
+    after = "; SELECT (SELECT string_agg(u::text, ';' ORDER BY id) FROM users u), (SELECT string_agg(p::text, ';'"
+    after += " ORDER BY id) FROM people p)"
+    plain = session.raw(sql + after)
+    assert plain.sqlstate is None, sql
+    held = session.raw(session.rewritten(sql) + after)
+    assert held.sqlstate is None, held.text
+    assert held.rows == plain.rows
+    assert "canary3@" in held.rows[0]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE users SET note = email",
+        "UPDATE users SET email = email || ''",
+        "UPDATE users SET email = (email)::text",
+        "UPDATE users SET email = note, note = email",
+        "UPDATE users u SET email = email FROM people p WHERE p.id = u.id",
+        "UPDATE users SET email = coalesce(email, 'x')",
+        "UPDATE users SET (email, note) = (email, email)",
+        "INSERT INTO users (id, name) VALUES (3, 'q') ON CONFLICT (id) DO UPDATE SET email = email",
+        "MERGE INTO users u USING people p ON u.id = p.id WHEN MATCHED THEN UPDATE SET email = email",
+    ],
+)
+def test_masked_column_in_any_other_new_value_is_refused_or_ambiguous(
+    open_session: Open, sql: str
+) -> None:
+    answer = open_session().ask(sql)
+    assert answer.refused is not None or answer.sqlstate == "42702", answer
+
+
+def test_column_that_is_set_to_itself_hides_no_oracle(open_session: Open) -> None:
+    context = open_session().context()
+    (facts,) = read_facts(b"UPDATE users SET pay = pay, bonus = 5", context, simple=True)
+    assert "rowValues" in facts.write_oracles
+    (facts,) = read_facts(b"UPDATE users SET pay = pay", context, simple=True)
+    assert "rowValues" not in facts.write_oracles

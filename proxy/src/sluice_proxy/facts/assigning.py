@@ -26,12 +26,17 @@ def assignments(a: Analysis, items: list[Node], level: Level, target: Source, en
         end: A token behind the list.
     """
     names: set[str] = set()
+    changed: set[str] = set()
     given: list[Given] = []
     rows: list[GivenRow] = []
     for item in items:
         _, assigned = unwrap(item)
         a.visit(assigned)
         names.add(assigned["name"])
+        if _keeps(a, assigned, level, target):
+            a.seen.update(id(each) for _, each in dictionaries([assigned["val"]]))
+            continue
+        changed.add(assigned["name"])
         _steps(a, assigned, level, target)
         if _of_select(assigned["val"]):
             _note_row(a, assigned, level, rows, end)
@@ -40,8 +45,24 @@ def assignments(a: Analysis, items: list[Node], level: Level, target: Source, en
         if found is not None:
             given.append(found)
     note_written(a, target, names)
-    note_row_values(a, target, names)
+    note_row_values(a, target, changed)
     hold(a, target, given, keep=True, rows=rows)
+
+
+def _keeps(a: Analysis, assigned: Node, level: Level, target: Source) -> bool:
+    """Say whether a column is set to itself, as ORMs do: its raw value stays, and nothing is shown of it."""
+    kind, inner = unwrap(assigned["val"])
+    name = assigned["name"]
+    if not a.enforcing or kind != "ColumnRef" or "indirection" in assigned:
+        return False
+    if any("String" not in each for each in inner["fields"]) or target.column(name) is None:
+        return False
+    *qualifier, column = strings(inner["fields"])
+    if column != name or target.governed is None:
+        return False
+    if not qualifier:
+        return all(source is target or source.has(name) is False for source in level.sources)
+    return len(qualifier) == 1 and level.own(qualifier[0]) is target
 
 
 def _of_select(value: Node) -> bool:
