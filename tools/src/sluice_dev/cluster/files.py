@@ -138,6 +138,8 @@ class NodeFiles:
             "tlsPrivateKeyFile": str(pki / "kubelet.key"),
             "cgroupDriver": "cgroupfs",
             "cgroupsPerQOS": False,
+            # Without cgroups for pods, comparing theirs with what they ask for ends the kubelet (kubernetes#137993).
+            "featureGates": {"InPlacePodVerticalScaling": False},
             "enforceNodeAllocatable": [],
             "failCgroupV1": False,
             "failSwapOn": False,
