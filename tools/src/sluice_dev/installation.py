@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,10 +91,35 @@ def _cluster(*arguments: str, say: Callable[[str], None] | None = None) -> str:
 
 
 def bring_up(say: Callable[[str], None]) -> Installation:
-    """Bring the cluster up that ``CLUSTER`` names, with the images built and loaded."""
-    _cluster("up", say=say)
+    """Bring the cluster up that ``CLUSTER`` names, with the images built and loaded.
+
+    What is not built yet is built side by side, as each build leaves processors idle at times. What fails is told by
+    the step that needs it.
+    """
+    with ExitStack() as stack:
+        # IMAGES: they are in a registry already.
+        ahead = _AHEAD[1:] if os.environ.get("IMAGES") else _AHEAD
+        beside = [stack.enter_context(_begun(*arguments)) for arguments in ahead]
+        _cluster("up", say=say)
+        for process in beside:
+            process.wait()
     _cluster("images", say=say)
     return connect()
+
+
+_AHEAD = (("images", "--build-only"), ("env",))
+"""Commands of tools/cluster that build what comes later: the images; Helm."""
+
+
+@contextmanager
+def _begun(*arguments: str) -> Generator[subprocess.Popen[bytes]]:
+    """Run tools/cluster beside the body, and end it with the body."""
+    command = [str(ROOT / "tools" / "cluster"), *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
 
 
 def take_down(say: Callable[[str], None]) -> None:

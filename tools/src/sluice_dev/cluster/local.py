@@ -354,10 +354,14 @@ def install(packages: Sequence[str]) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
     options = ["-y", "-q", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
     steps = (["apt-get", "update", "-q"], ["apt-get", "install", *options, *packages])
-    for step in steps:
-        done = subprocess.run(step, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise ClusterError(f"{' '.join(step)} failed: {(done.stderr or done.stdout)[-2000:]}")
+    with programs.locked(cache() / "apt.lock"):  # Images may be made meanwhile.
+        for step in steps:
+            done = subprocess.run(
+                step, env=environment, capture_output=True, text=True, check=False
+            )
+            if done.returncode:
+                end = (done.stderr or done.stdout)[-2000:]
+                raise ClusterError(f"{' '.join(step)} failed: {end}")
 
 
 def found(program: str) -> str | None:
