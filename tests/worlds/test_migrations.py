@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -241,3 +242,70 @@ def test_table_that_a_policy_speaks_of_is_written_and_not_read_in_its_transactio
         (2, "***"),
     ]
     admin.execute("DROP TABLE vault")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT nope()",
+        "SELECT nope(1, 'x', 2.5, true, NULL, 3000000000)",
+        "SELECT id FROM notes WHERE nope(id, note)",
+        "SELECT * FROM nope(7)",
+        "SELECT public.nope('x'::varchar, now(), '{a}'::text[])",
+        "SELECT pg_catalog.nope()",
+        "SELECT public.lower('x')",
+        "SELECT nowhere.nope()",
+        "SELECT max(nope()) FROM users",
+        "CALL nope(1)",
+    ],
+)
+def test_function_that_is_nowhere_is_told_as_by_the_server(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], sql: str
+) -> None:
+    told: list[tuple[str | None, str | None]] = []
+    for connection in (admin, session):
+        with pytest.raises(psycopg.Error) as caught:
+            connection.execute(sql.encode())
+        told.append((caught.value.diag.sqlstate, caught.value.diag.message_primary))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT steal()",
+        "SELECT public.steal()",
+        "SELECT pg_read_file('x')",
+        "SELECT pg_catalog.pg_read_file('x')",
+        "SELECT email(users) FROM users",
+        "SELECT information_schema.nope()",
+        "SELECT nope(x) FROM (SELECT 1 AS nope) x",
+        "SELECT pg_notify('x', 'y')",
+    ],
+)
+def test_function_that_is_there_and_not_known_is_denied(
+    session: psycopg.Connection[Any], sql: str
+) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute(sql.encode())
+
+
+def test_function_that_comes_between_is_denied_and_not_called(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        session.execute("SELECT late()")
+    admin.execute(
+        "CREATE FUNCTION late() RETURNS text LANGUAGE sql AS 'SELECT email FROM public.users LIMIT 1'"
+    )
+    for _ in range(30):
+        with pytest.raises(
+            (psycopg.errors.UndefinedFunction, psycopg.errors.InsufficientPrivilege)
+        ) as caught:
+            session.execute("SELECT late()")
+        if caught.value.sqlstate == "42501":
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the catalog was not read again")
+    admin.execute("DROP FUNCTION late")

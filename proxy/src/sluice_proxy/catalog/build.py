@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from sluice_proxy.catalog.lineage import FunctionKnowledge, LineageSource, view_of
@@ -47,6 +48,7 @@ class Rows:
     sequence_owners: Sequence[Row]
     views: Sequence[Row]
     functions: Sequence[Row]
+    builtin_functions: Sequence[Row]
     operators: Sequence[Row]
 
 
@@ -144,9 +146,16 @@ def _assemble(rows: Rows, by_oid: Mapping[int, Relation], version: int) -> Catal
         operators={name: frozenset(schemas) for name, schemas in operators.items()},
         types={name: frozenset(schemas) for name, schemas in types.items()},
         schemas=frozenset(row["name"] for row in rows.schemas),
+        builtin_functions=_shared(tuple(rows.builtin_functions[0]["names"])),
         hash_function="sluice.hash" if sealed else None,
         extensions={row["name"]: row["schema"] for row in rows.extensions},
     )
+
+
+@lru_cache(maxsize=8)
+def _shared(names: tuple[str, ...]) -> frozenset[str]:
+    """Return the names as one set for all catalogs that have the same: they are thousands."""
+    return frozenset(names)
 
 
 def _functions(rows: Iterable[Row]) -> Mapping[str, tuple[Function, ...]]:

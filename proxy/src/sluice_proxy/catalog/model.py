@@ -169,6 +169,8 @@ class Catalog:
     types: Mapping[str, frozenset[str]]
     """Schemas other than pg_catalog that have a type of this name (row types of tables included)."""
     schemas: frozenset[str]
+    builtin_functions: frozenset[str] = frozenset()
+    """Names of the functions in pg_catalog; empty: not known."""
     hash_function: str | None = None
     """Qualified name of the installed ``sluice sql hash`` function, None when it is not there."""
     extensions: Mapping[str, str] | None = None

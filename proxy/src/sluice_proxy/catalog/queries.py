@@ -191,6 +191,11 @@ FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespa
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast_)?temp_'
 """
 
+BUILTIN_FUNCTIONS = """
+SELECT pg_catalog.array_agg(DISTINCT p.proname::text) AS names FROM pg_catalog.pg_proc p
+WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
+"""
+
 OPERATORS = """
 SELECT o.oprname::text AS name, n.nspname::text AS schema
 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace

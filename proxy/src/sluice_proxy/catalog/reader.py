@@ -57,6 +57,7 @@ _QUERIES: Mapping[str, str] = {
     "sequence_owners": queries.SEQUENCE_OWNERS,
     "views": queries.VIEWS,
     "functions": queries.FUNCTIONS,
+    "builtin_functions": queries.BUILTIN_FUNCTIONS,
     "operators": queries.OPERATORS,
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 from sluice_proxy import allowlists
 from sluice_proxy.catalog.model import Function
 from sluice_proxy.facts import types
+from sluice_proxy.facts.absent import is_absent, undefined
 from sluice_proxy.facts.analysis import Analysis, constant_string, denied_function
 from sluice_proxy.facts.callsites import extent, first_argument, kept_name
 from sluice_proxy.facts.naming import literal, quoted, resolve
@@ -21,6 +22,7 @@ _Expression = Callable[[Analysis, Node | None, Level], Trait]
 _walk: list[_Expression] = []
 _free: list[Callable[[Analysis, Any], None]] = []
 
+_ABSENT = "absent"
 _TOTAL = frozenset(
     [
         "lower",
@@ -114,6 +116,8 @@ def call(a: Analysis, body: Node, level: Level) -> Trait:
             id(item["ColumnRef"]) for item in body.get("args", ()) if "ColumnRef" in item
         )
     parts = [walk(a, item, level) for item in body.get("args", ())]
+    if category == _ABSENT:
+        raise undefined(a, body, parts)
     parts += [walk(a, item, level) for item in body.get("agg_order", ())]
     if "agg_filter" in body:
         parts.append(walk(a, body["agg_filter"], level))
@@ -173,6 +177,8 @@ def _category(a: Analysis, body: Node, names: list[str]) -> str:
         raise not_understood("a function of another database")
     schema = names[0] if len(names) == 2 else None
     category = a.allow.function(name) or _notifying(a, body, name)
+    if (category is None or schema not in (None, "pg_catalog")) and is_absent(a, schema, name):
+        return _ABSENT
     if schema == "pg_catalog":
         if category is None:
             raise denied_function(f"pg_catalog.{name}")
