@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sluice_proxy.decisions import SessionContext
-from sluice_proxy.facts import read_facts
+from sluice_proxy.facts import read_facts, reading, tree
 from sluice_proxy.reports import ClientError
 
 Open = Callable[..., Any]
@@ -104,7 +104,11 @@ def work(text: str, context: SessionContext) -> int:
 
 
 @pytest.mark.parametrize("name", HUGE)
-def test_work_grows_as_the_text_does(open_session: Open, name: str) -> None:
+def test_work_grows_as_the_text_does(
+    open_session: Open, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "HOOKED_CHARACTERS_MIN", 0)
+    monkeypatch.setattr(reading, "DISMANTLED_BYTES_MIN", 0)
     size, make = HUGE[name]
     context = open_session().context()
     work(make(2), context)  # Whatever is worked out once.

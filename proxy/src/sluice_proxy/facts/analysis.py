@@ -10,6 +10,7 @@ from typing import Any
 from sluice_proxy import allowlists
 from sluice_proxy.decisions import Level as SessionLevel
 from sluice_proxy.decisions import SessionContext
+from sluice_proxy.facts.bounds import CHANGED_CHARACTERS_MAX, refused_as_too_large
 from sluice_proxy.facts.lexer import LITERAL_KINDS, Tokens
 from sluice_proxy.facts.model import TableUse, TextEdit
 from sluice_proxy.facts.naming import Resolved
@@ -59,6 +60,8 @@ class Analysis:
     parameters: Parameters
     offsets: Offsets = field(default_factory=Offsets)
     pending: list[PendingEdit] = field(default_factory=list[PendingEdit])
+    changed: int = 0
+    """Characters that were put in; texts that are known beforehand count twice."""
     sources: list[Source] = field(default_factory=list[Source])
     uses: dict[str, TableUse] = field(default_factory=dict[str, TableUse])
     functions: set[str] = field(default_factory=set[str])
@@ -140,17 +143,30 @@ class Analysis:
 
     def replace(self, start: int, end: int, text: str | Callable[[], str]) -> None:
         """Put ``text`` in the place of the tokens ``start`` to ``end``."""
-        self.pending.append(PendingEdit(start, end, text))
+        self._put(PendingEdit(start, end, text))
 
     def around(self, start: int, end: int, before: str | Callable[[], str], after: str) -> None:
         """Put ``before`` and ``after`` around the tokens ``start`` to ``end``."""
         before = f" {before} " if isinstance(before, str) else before
-        self.pending.append(PendingEdit(start, start, before, opening=True))
-        self.pending.append(PendingEdit(end, end, after))
+        self._put(PendingEdit(start, start, before, opening=True))
+        self._put(PendingEdit(end, end, after))
 
     def append(self, at: int, text: str | Callable[[], str]) -> None:
         """Insert behind token ``at - 1``."""
-        self.pending.append(PendingEdit(at, at, text))
+        self._put(PendingEdit(at, at, text))
+
+    def _put(self, edit: PendingEdit) -> None:
+        if edit.text.__class__ is str:
+            self._text(edit)
+        self.pending.append(edit)
+
+    def _text(self, edit: PendingEdit) -> str:
+        """Return what is put in; long texts and wide tables must not multiply without end."""
+        text = edit.text if isinstance(edit.text, str) else edit.text()
+        self.changed += len(text)
+        if self.changed > CHANGED_CHARACTERS_MAX:
+            raise refused_as_too_large("the statement would become too large")
+        return text
 
     def edits(self) -> tuple[TextEdit, ...]:
         """Return all edits, those at one place put together."""
@@ -166,15 +182,15 @@ class Analysis:
         out: list[TextEdit] = []
         for start in sorted({*inserts, *replaced}):
             here = inserts.get(start, [])
-            closing = "".join(_text(edit) for edit in here if not edit.opening)
-            opening = "".join(_text(edit) for edit in reversed(here) if edit.opening)
+            closing = "".join(self._text(edit) for edit in here if not edit.opening)
+            opening = "".join(self._text(edit) for edit in reversed(here) if edit.opening)
             body = replaced.get(start)
             if body is None:
                 out.append(TextEdit(start, start, closing + opening))
             else:
                 if closing:
                     out.append(TextEdit(start, start, closing))
-                out.append(TextEdit(start, body.end, opening + _text(body)))
+                out.append(TextEdit(start, body.end, opening + self._text(body)))
         for before, after in itertools.pairwise(out):
             if before.end > after.start:
                 raise not_understood("changes of the statement that overlap")
@@ -241,10 +257,6 @@ _WEIGHTY = frozenset(
         "A_Expr",
     ]
 )
-
-
-def _text(edit: PendingEdit) -> str:
-    return edit.text if isinstance(edit.text, str) else edit.text()
 
 
 def constant_string(node: Node | None) -> str | None:

@@ -9,19 +9,11 @@ from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.scopes import Fences, Source
 from sluice_proxy.facts.sources import fence
 
-_WRAPS_MAX = 5_000
-"""Each repeats the filter: a thousand times what people write, and a fifth of a second of work."""
-
 
 def settle(a: Analysis) -> None:
     """Decide for each leaky conjunct between CASE and fence, and note the edits."""
     for query in a.fences:
         fence(a, query)
-    if len(a.wraps) > _WRAPS_MAX:
-        raise not_understood(
-            f"more than {_WRAPS_MAX} conditions that could raise, over rows that a policy filters",
-            "Send several statements.",
-        )
     for wrap in a.wraps:
         for source in wrap.sources:
             _prepare(a, wrap, source)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.assigning import assignments, is_star, list_items
+from sluice_proxy.facts.bounds import ROWS_HELD_MAX, refused_as_too_large
 from sluice_proxy.facts.columns import check_field
 from sluice_proxy.facts.expressions import expression, free_literals
 from sluice_proxy.facts.naming import quoted
@@ -157,6 +158,8 @@ def _values(a: Analysis, select: Node, rows: _NewRows) -> None:
     while index < rows.end and a.tokens.word(index) != "values":
         index = a.tokens.close(index) + 1 if a.tokens.raw(index) == b"(" else index + 1
     opening = index + 1
+    if len(select["valuesLists"]) > ROWS_HELD_MAX:
+        raise refused_as_too_large(f"more than {ROWS_HELD_MAX} new rows that a row filter judges")
     for row in select["valuesLists"]:
         nodes = unwrap(row)[1].get("items", [])
         ranges = list_items(a, opening)

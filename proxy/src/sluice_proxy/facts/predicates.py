@@ -34,6 +34,8 @@ _STOPS = frozenset(
     ]
 )
 _SIDES = frozenset({"left", "right", "full"})
+_WRAPS_MAX = 5_000
+"""Each repeats the filter: a thousand times what people write, and a fifth of a second of work."""
 
 
 def condition(a: Analysis, node: Node | None, level: Level, word: str) -> bool:
@@ -53,6 +55,11 @@ def condition(a: Analysis, node: Node | None, level: Level, word: str) -> bool:
     affected = [(item, reached(level, trait)) for item, trait in leaky]
     if not any(found for _, found in affected):
         return False
+    if len(a.wraps) + len(affected) > _WRAPS_MAX:
+        raise not_understood(
+            f"more than {_WRAPS_MAX} conditions that could raise, over rows that a policy filters",
+            "Send several statements.",
+        )
     start, end = clause(a, node, word)
     pieces = _pieces(a, start, end)
     by_piece: dict[tuple[int, int], set[Source]] = {}

@@ -10,6 +10,7 @@ from sluice_proxy.decisions import Level as SessionLevel
 from sluice_proxy.decisions import SessionContext
 from sluice_proxy.facts import temporary, utility
 from sluice_proxy.facts.analysis import Analysis, governed_of
+from sluice_proxy.facts.bounds import refused_as_too_large, too_large, too_much_code
 from sluice_proxy.facts.following import Following
 from sluice_proxy.facts.guards import settle
 from sluice_proxy.facts.lexer import Tokens
@@ -18,8 +19,10 @@ from sluice_proxy.facts.naming import resolve
 from sluice_proxy.facts.nodes import STATEMENTS
 from sluice_proxy.facts.parameters import Parameters
 from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.rough import rough
 from sluice_proxy.facts.select import query
-from sluice_proxy.facts.tree import Node, RawStatement, dictionaries, parse, unwrap
+from sluice_proxy.facts.tree import Node, RawStatement, dictionaries, dismantle, unwrap, written
+from sluice_proxy.facts.tree import statements as read
 from sluice_proxy.facts.writes import write
 from sluice_proxy.reports import ClientError
 
@@ -29,6 +32,8 @@ sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH_MAX))
 
 _STATEMENTS_MAX = 4_000
 """In one message: each is judged by itself."""
+DISMANTLED_BYTES_MIN = 32 << 10
+"""Of texts that are read beside the loop (``huge``)."""
 
 _KINDS = {
     "SelectStmt": "select",
@@ -67,8 +72,31 @@ def read_facts(
 def _closed(
     text: bytes, context: SessionContext, parameter_types: Sequence[int], *, simple: bool
 ) -> tuple[StatementFacts, ...]:
+    restricted = context.decision.level is SessionLevel.RESTRICTED
+    if too_much_code(text):
+        raise refused_as_too_large()
     tokens = Tokens(text)
-    statements = parse(text)
+    document = written(text)
+    if too_large(document, text):
+        if restricted:
+            raise refused_as_too_large()
+        return (rough(document, tokens, context),)
+    statements = read(document, text)
+    try:
+        return _each(tokens, statements, context, parameter_types, simple=simple)
+    finally:
+        if len(text) >= DISMANTLED_BYTES_MIN:
+            dismantle(statements)
+
+
+def _each(
+    tokens: Tokens,
+    statements: Sequence[RawStatement],
+    context: SessionContext,
+    parameter_types: Sequence[int],
+    *,
+    simple: bool,
+) -> tuple[StatementFacts, ...]:
     if len(statements) > 1 and not simple:
         raise not_understood("several statements in one Parse message")
     if len(statements) > _STATEMENTS_MAX:
@@ -234,13 +262,21 @@ def _limit(body: Node) -> int | None:
     return int(constant["ival"].get("ival", 0))
 
 
+UNKNOWN = StatementFacts("unknown", ("session",), (0, 0), understood=False)
+
+
 def _open(text: bytes, context: SessionContext) -> tuple[StatementFacts, ...]:
     """Read as much as can be read; nothing is refused and nothing changes."""
     try:
+        if too_much_code(text):
+            return (UNKNOWN,)
         tokens = Tokens(text)
-        statements = parse(text)
+        document = written(text)
+        if too_large(document, text):
+            return (rough(document, tokens, context),)
+        statements = read(document, text)
     except ClientError:
-        return (StatementFacts("unknown", ("session",), (0, 0), understood=False),)
+        return (UNKNOWN,)
     if len(statements) > _STATEMENTS_MAX:
         return (StatementFacts("several", ("session",), (0, 0), understood=False),)
     out: list[StatementFacts] = []

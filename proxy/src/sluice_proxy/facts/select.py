@@ -207,7 +207,7 @@ def _values(a: Analysis, body: Node, level: Level, result: Query) -> None:
             free_literals(a, item)
     result.columns = tuple(f"column{number}" for number in range(1, len(columns) + 1))
     for name, traits in zip(result.columns, columns, strict=True):
-        blend = blended(list({id(each): each for each in traits}.values()))
+        blend = blended(traits)
         if blend.leaks or blend.leaks_anywhere:
             result.leaky_columns.add(name)
             result.leaky_targets = True

@@ -245,13 +245,15 @@ def _collations_differ(sides: Sequence[Trait]) -> bool:
 
 def blended(sides: Sequence[Trait]) -> Trait:
     """Return the trait of values brought to one type, as CASE, COALESCE and UNION do."""
+    if len(sides) > 8:  # Long lists hold few different ones.
+        sides = list({id(side): side for side in sides}.values())
     names = {side.base for side in sides if side.base is not None}
     fits = len(names) < 2 or any(names <= group for group in _TOGETHER)
     if not fits or _collations_differ(sides):
         return leaking(sides)
     whole = joined(sides, kind="total", base=_widest(names))
     if all(side.kind == "const" for side in sides):
-        return replace(whole, kind="const")
+        whole.kind = "const"
     return whole
 
 

@@ -1,0 +1,54 @@
+"""How much of SQL one statement may be: what is longer is not read in full.
+
+The bound is on the tree, not on the text: a literal of megabytes is one node, and a list of a hundred thousand numbers
+is cheaper than as many conditions. Reading up to the bound takes less than a second of one processor and 250 MiB.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sluice_proxy import _native
+from sluice_proxy.reports import ClientError, ErrorReport, SqlState
+
+TREE_CHARACTERS_MAX: Final = 8_900_000
+"""Of the tree as JSON, beyond the text's own length: 40,000 conditions, 180,000 numbers, or a megabyte of INSERT."""
+RELATION_CHARACTERS: Final = 250
+"""What a FROM item or a sub-select counts for beside its own text: it is resolved, and may be replaced."""
+CODE_BYTES_MAX: Final = 2 << 20
+"""Of the tokens without what is inside of literals, above which nothing is parsed: the parser itself has no bound."""
+TEXT_BYTES_FREE: Final = 768 << 10
+"""Shorter texts have fewer tokens than that anyway."""
+CHANGED_CHARACTERS_MAX: Final = 32 << 20
+"""Of all that is put into one text."""
+ROWS_HELD_MAX: Final = 20_000
+"""New rows of one INSERT that are held against a row filter."""
+
+
+def too_much_code(text: bytes) -> bool:
+    """Say whether a text is not to be parsed at all."""
+    return len(text) > TEXT_BYTES_FREE and len(_native.template(text)) > CODE_BYTES_MAX
+
+
+def too_large(document: str, text: bytes) -> bool:
+    """Say whether a tree is not to be walked."""
+    weight = len(document) - len(text)
+    if weight > TREE_CHARACTERS_MAX:
+        return True
+    if weight * 4 < TREE_CHARACTERS_MAX:
+        return False  # A relation and a sub-select are a hundred characters themselves.
+    items = document.count('"relname":') + document.count('"SelectStmt":')
+    return weight + items * RELATION_CHARACTERS > TREE_CHARACTERS_MAX
+
+
+def refused_as_too_large(what: str = "the statement is too large to be judged") -> ClientError:
+    """Tell of a statement above a bound (54000)."""
+    return ClientError(
+        ErrorReport(
+            sqlstate=SqlState.PROGRAM_LIMIT_EXCEEDED,
+            message=what,
+            detail="Above that size Sluice does not read statements in full, so nothing is known to be masked in them.",
+            hint="Send it in parts: several INSERTs, a shorter list, or the values as one array parameter (= ANY ($1)) "
+            "or through COPY.",
+        )
+    )
