@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sluice_operator.controller.estate import Estate
-from sluice_operator.controller.reconciler import Outcome
+from sluice_operator.controller.passes import Outcome
 from sluice_operator.controller.tellers import Teller
 from sluice_operator.kube.events import EventWriter
 from sluice_operator.reconcile.census import Reach

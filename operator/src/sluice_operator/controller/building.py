@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sluice_operator.controller.smoke import Smoke
 from sluice_operator.reconcile.census import Reach
 from sluice_operator.reconcile.effective import Effective
+from sluice_operator.reconcile.model import Refused
 from sluice_policy import Compiled, Profile
 from sluice_policy.compiler import compile_document
 
@@ -22,8 +23,8 @@ class Built:
     """Of what was in force."""
     revision: str
     reach: Reach
-    problem: str | None
-    """Why it must not be published."""
+    problem: Refused | None
+    """Why it must not be published, or cannot be."""
 
 
 class Builder:
@@ -38,6 +39,10 @@ class Builder:
         """Return what was built of this for a profile."""
         built = self._built.get(profile_id)
         return built if built is not None and built.serial == serial else None
+
+    def refuse(self, profile_id: str, why: Refused) -> None:
+        """Take that what was built last cannot be published."""
+        self._built[profile_id] = replace(self._built[profile_id], problem=why)
 
     def forget(self, profiles: set[str]) -> None:
         """Keep only these profiles."""
@@ -66,7 +71,8 @@ class Builder:
         """
         problem = None
         if compiled.revision != published:
-            problem = await self._smoke.problem(compiled, profile, document)
+            found = await self._smoke.problem(compiled, profile, document)
+            problem = None if found is None else Refused("SmokeFailed", found)
         databases: Mapping[str, Any] = document["databases"]
         reach = Reach(
             policies=frozenset(entry["name"] for entry in document["policies"]),

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import structlog
 
 from sluice_operator import log_keys as keys
-from sluice_operator.admission.names import PROFILE
-from sluice_operator.bundle_names import (
-    ACQUITTED,
-    BEFORE,
-    HELD,
-    HELD_BECAUSE,
-    ISSUED_AT,
-    REVISION,
-    SEQUENCE,
-    SINCE,
-    TRUST,
-    bundle_name,
-)
+from sluice_operator.bundle_names import bundle_name
 from sluice_operator.controller import metrics
+from sluice_operator.controller.bundle_files import (
+    BEFORE_FILE,
+    FILE,
+    KIND,
+    BundleFiles,
+    is_apart,
+)
 from sluice_operator.controller.estate import Estate
 from sluice_operator.controller.settings import Settings
 from sluice_operator.controller.trust import Trust
@@ -34,16 +27,11 @@ from sluice_operator.kube.errors import ApiError
 from sluice_operator.kube.keeping import KIND_LABEL, Keeper, MovedError
 from sluice_operator.reconcile.activation import running
 from sluice_operator.reconcile.model import StoredBundle
-from sluice_operator.reconcile.parsing import stored_bundle, time_text
+from sluice_operator.reconcile.parsing import stored_bundle
 from sluice_operator.reconcile.publishing import Cause, next_sequence
 from sluice_policy import Compiled, bundle, opened, signing_key_id
 
 log = structlog.get_logger(__name__)
-
-KIND = "bundle"
-FILE, BEFORE_FILE = "bundle.tar.gz", "before.tar.gz"
-STORED_BYTES_MAX = 700 * 1024
-"""Of both files: a ConfigMap takes 1 MiB, in base64. Content that is larger has nothing kept beside it."""
 
 
 class ContentError(Exception):
@@ -61,16 +49,6 @@ class _Marks:
     acquitted: str = ""
 
 
-def _noted(stored: StoredBundle) -> dict[str, str]:
-    notes = {
-        BEFORE: stored.before,
-        HELD: stored.held,
-        HELD_BECAUSE: stored.held_because,
-        ACQUITTED: stored.acquitted,
-    }
-    return {name: text for name, text in notes.items() if text}
-
-
 class Publisher:
     """The one writer of bundles."""
 
@@ -78,6 +56,7 @@ class Publisher:
         """Make one; ``load`` comes first."""
         self._kube = kube
         self._keeper = keeper
+        self._files = BundleFiles(keeper)
         self._estate = estate
         self._settings = settings
         self._path = path_of("v1", "configmaps", settings.common.namespace)
@@ -121,17 +100,20 @@ class Publisher:
         Raises:
             KubeError: The API server is away, or does not take it.
             MovedError: It was not as it was known; it has been read again.
+            TooLargeError: It cannot be stored.
         """
         present = self._estate.bundles.get(profile_id)
-        keeping = await self._keeping(present, compiled, trust)
-        acquitted = compiled.revision if cause == "acquitted" else ""
-        if present is not None and present.acquitted == compiled.revision:
-            acquitted = present.acquitted
-        marks = _Marks(before=keeping, acquitted=acquitted)
+        acquitted = cause == "acquitted" or (
+            present is not None and present.acquitted == compiled.revision
+        )
+        marks = _Marks(
+            before=await self._keeping(present, compiled.revision, trust),
+            acquitted=compiled.revision if acquitted else "",
+        )
         await self._publish(profile_id, compiled, trust, cause, marks)
 
     async def renew(self, profile_id: str, trust: Trust, cause: Cause) -> None:
-        """Sign the stored content again, because what is newer is held back.
+        """Sign the stored content again, because what is newer is held back or refused.
 
         Raises:
             KubeError: The API server is away, or does not take it.
@@ -139,9 +121,13 @@ class Publisher:
             ContentError: What is stored is not what was published.
         """
         present = self._estate.bundles[profile_id]
-        compiled = await self._stored_content(present, FILE, present.revision, trust)
-        marks = _Marks(held=present.held, because=present.held_because)
-        await self._publish(profile_id, compiled, trust, cause, marks)
+        marks = _Marks(
+            before=await self._keeping(present, present.revision, trust),
+            held=present.held,
+            because=present.held_because,
+            acquitted=present.acquitted,
+        )
+        await self._again(present, FILE, trust, cause, marks)
 
     async def withdraw(self, profile_id: str, trust: Trust, because: str) -> None:
         """Publish once more the content that worked before the present one, and hold the present one back.
@@ -152,28 +138,41 @@ class Publisher:
             ContentError: What is stored is not what was published.
         """
         present = self._estate.bundles[profile_id]
-        compiled = await self._stored_content(present, BEFORE_FILE, present.before, trust)
         marks = _Marks(held=present.revision, because=because)
-        await self._publish(profile_id, compiled, trust, "withdrawn", marks)
+        await self._again(present, BEFORE_FILE, trust, "withdrawn", marks)
+
+    async def _again(
+        self, present: StoredBundle, file: str, trust: Trust, cause: Cause, marks: _Marks
+    ) -> None:
+        """Publish what is stored, if it is what one of our keys signed."""
+        raw = await self._files.read(present, file)
+        compiled = await self._opened(present, file, raw, trust)
+        await self._publish(present.profile_id, compiled, trust, cause, marks)
 
     async def _keeping(
-        self, present: StoredBundle | None, compiled: Compiled, trust: Trust
+        self, present: StoredBundle | None, revision: str, trust: Trust
     ) -> tuple[str, bytes] | None:
-        """Return revision and bundle of the content that worked until now; None when none is known to have worked."""
+        """Return revision and bundle of the content that worked until now; None when none is known to have worked.
+
+        Args:
+            present: What is published.
+            revision: Of what is to be published.
+            trust: Whose keys count.
+        """
         if present is None:
             return None
-        path, revision = BEFORE_FILE, present.before
-        if present.revision != compiled.revision and running(
+        file, kept = BEFORE_FILE, present.before
+        if present.revision != revision and running(
             self._estate.reports.values(), present, time.time()
         ):
-            path, revision = FILE, present.revision
-        if not revision or revision == compiled.revision:
+            file, kept = FILE, present.revision
+        if not kept or kept == revision:
             return None
-        raw = await self._stored(present, path)
+        raw = await self._files.read(present, file)
         if signing_key_id(raw) == trust.keys.present.key_id:
-            return revision, raw  # Checked when it is used.
+            return kept, raw  # Checked when it is used.
         try:
-            content = await self._opened(present, path, raw, revision, trust)
+            content = await self._opened(present, file, raw, trust)
         except ContentError as error:
             log.warning(
                 "earlier content not kept",
@@ -184,35 +183,16 @@ class Publisher:
         raw = await self._signed(
             present.profile_id, content, present.sequence, present.issued_at, trust
         )
-        return revision, raw
+        return kept, raw
 
-    async def _stored_content(
-        self, present: StoredBundle, file: str, revision: str, trust: Trust
-    ) -> Compiled:
-        """Return content that is stored, if it is what one of our keys signed.
-
-        Raises:
-            KubeError: The API server is away.
-            ContentError: It is not, or is not there.
-        """
-        raw = await self._stored(present, file)
-        return await self._opened(present, file, raw, revision, trust)
-
-    async def _stored(self, present: StoredBundle, file: str) -> bytes:
-        item = await self._keeper.config_map(present.name) or {}
-        files: Mapping[str, str] = item.get("binaryData") or {}
-        return base64.b64decode(files.get(file, ""))
-
-    async def _opened(
-        self, present: StoredBundle, file: str, raw: bytes, revision: str, trust: Trust
-    ) -> Compiled:
+    async def _opened(self, present: StoredBundle, file: str, raw: bytes, trust: Trust) -> Compiled:
         try:
             content = await asyncio.to_thread(
                 opened, raw, keys=trust.keys.ours, profile_id=present.profile_id
             )
         except ValueError as error:
             raise ContentError(f"{file} of {present.name}: {error}") from error
-        if content.revision != revision:
+        if content.revision != (present.revision if file == FILE else present.before):
             raise ContentError(f"{file} of {present.name} is other content than it was")
         return content
 
@@ -238,9 +218,7 @@ class Publisher:
         last = max(self._highest.get(profile_id, 0), present.sequence if present else 0)
         sequence = next_sequence(last or None, now)
         raw = await self._signed(profile_id, compiled, sequence, now, trust)
-        files = {FILE: raw}
-        if marks.before is not None and len(raw) + len(marks.before[1]) <= STORED_BYTES_MAX:
-            files[BEFORE_FILE] = marks.before[1]
+        kept, before = marks.before if marks.before is not None else ("", None)
         same = present is not None and present.revision == compiled.revision
         stored = StoredBundle(
             profile_id=profile_id,
@@ -251,12 +229,13 @@ class Publisher:
             issued_at=now,
             trust=trust.digest,
             resource_version=present.resource_version if present else "",
-            before=marks.before[0] if marks.before and BEFORE_FILE in files else "",
+            before=kept,
+            apart=is_apart(raw, before),
             held=marks.held,
             held_because=marks.because,
             acquitted=marks.acquitted,
         )
-        version = await self._write(stored, files)
+        version = await self._write(stored, raw, before)
         self._highest[profile_id] = sequence
         self._estate.published(replace(stored, resource_version=version))
         metrics.PUBLISHED.labels(cause).inc()
@@ -270,25 +249,12 @@ class Publisher:
                 keys.BYTES: len(raw),
             },
         )
+        if present is not None and present.apart and not stored.apart:
+            await self._files.drop_apart(profile_id)
 
-    async def _write(self, stored: StoredBundle, files: Mapping[str, bytes]) -> str:
-        annotations = {
-            PROFILE: stored.profile_id,
-            SEQUENCE: str(stored.sequence),
-            SINCE: str(stored.since),
-            REVISION: stored.revision,
-            ISSUED_AT: time_text(stored.issued_at, digits=3),
-            TRUST: stored.trust,
-            **_noted(stored),
-        }
+    async def _write(self, stored: StoredBundle, raw: bytes, before: bytes | None) -> str:
         try:
-            return await self._keeper.put_config_map(
-                stored.name,
-                KIND,
-                version=stored.resource_version or None,
-                binary=files,
-                annotations=annotations,
-            )
+            return await self._files.write(stored, raw, before)
         except MovedError:
             await self._read_again(stored.profile_id, stored.name)
             raise
@@ -312,6 +278,6 @@ class Publisher:
 
     async def remove(self, profile_id: str) -> None:
         """Delete the bundle of a profile that has had no pod for long."""
-        await self._keeper.drop_config_map(bundle_name(profile_id))
+        await self._files.drop(profile_id)
         self._estate.bundles.pop(profile_id, None)
         log.info("bundle without pods removed", **{keys.PROFILE: profile_id})

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -14,19 +13,27 @@ import structlog
 from sluice_operator import log_keys as keys
 from sluice_operator.controller import metrics
 from sluice_operator.controller.building import Builder
+from sluice_operator.controller.bundle_files import TooLargeError
 from sluice_operator.controller.estate import Estate
 from sluice_operator.controller.memory import LastValidStore
 from sluice_operator.controller.opa import OpaError
+from sluice_operator.controller.passes import Outcome, Pass
 from sluice_operator.controller.publisher import ContentError, Publisher
 from sluice_operator.controller.settings import Settings
 from sluice_operator.controller.trust import Trust, TrustError, TrustKeeper
-from sluice_operator.kube.errors import ApiError, KubeError
+from sluice_operator.kube.errors import KubeError
 from sluice_operator.kube.keeping import MovedError
-from sluice_operator.reconcile.activation import Failure, failures
-from sluice_operator.reconcile.census import Reach
+from sluice_operator.reconcile.activation import failures
 from sluice_operator.reconcile.conclusions import Conclusions
 from sluice_operator.reconcile.effective import Effective, decide
-from sluice_operator.reconcile.model import CLASSIFICATION, POLICY, RawResource, Verdict
+from sluice_operator.reconcile.model import (
+    CLASSIFICATION,
+    POLICY,
+    RawResource,
+    Refused,
+    StoredBundle,
+    Verdict,
+)
 from sluice_operator.reconcile.publishing import Cause, Idle, cause
 from sluice_policy import Compiled, Profile
 
@@ -38,35 +45,6 @@ BATCH = 16
 """Profiles compiled at once: bounds what is held in memory."""
 RETRY_MIN_S = 0.2
 RETRY_MAX_S = 10.0
-TOO_LARGE = frozenset({413, 422})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What the last whole pass led to: what statuses tell."""
-
-    resources: Mapping[str, RawResource]
-    """By uid, as they were judged."""
-    verdicts: Mapping[str, Verdict]
-    effective: Effective
-    reach: Mapping[str, Reach]
-
-
-@dataclass(slots=True)
-class _Pass:
-    """One pass over all profiles."""
-
-    resources: Mapping[str, RawResource]
-    trust: Trust
-    effective: Effective
-    serial: int
-    reach: dict[str, Reach] = field(default_factory=dict[str, Reach])
-    refused: dict[str, str] = field(default_factory=dict[str, str])
-    """Profile → why its content was not published."""
-    failing: dict[str, Failure] = field(default_factory=dict[str, Failure])
-    """Profile → what its sidecars have against the present content."""
-    failed: bool = False
-    """Something is to be tried again."""
 
 
 class Reconciler:
@@ -169,7 +147,7 @@ class Reconciler:
         # Taken in one step with the version that `_decide` remembers it by: nothing is awaited in between.
         resources = dict(estate.resources)
         effective = await self._decide(resources)
-        work = _Pass(resources, trust, effective, self._serial)
+        work = Pass(resources, trust, effective, self._serial)
         profiles = {pod.profile_id: pod.profile for pod in estate.pods.values()}
         # Before anything of it is in force: whoever takes over must know what to hold on to.
         if self._leading():
@@ -232,7 +210,7 @@ class Reconciler:
         self._serial += 1
         return effective
 
-    async def _batch(self, items: list[tuple[str, Profile]], work: _Pass) -> None:
+    async def _batch(self, items: list[tuple[str, Profile]], work: Pass) -> None:
         """Bring some profiles up to date: compiled together, published side by side."""
         fresh = [item for item in items if self._due(item[0], work)]
         compiled = await self._builder.compile([profile for _, profile in fresh], work.effective)
@@ -243,7 +221,7 @@ class Reconciler:
             )
         )
 
-    def _due(self, profile_id: str, work: _Pass) -> bool:
+    def _due(self, profile_id: str, work: Pass) -> bool:
         """Whether a profile is to be compiled: anew, or because its bundle is to be written again."""
         built = self._builder.known(profile_id, work.serial)
         if built is None:
@@ -251,10 +229,24 @@ class Reconciler:
         work.reach[profile_id] = built.reach
         if built.problem is not None:
             work.refused[profile_id] = built.problem
-            return False
+            return self._renewal(profile_id, work) is not None
         return self._cause(profile_id, built.revision, work) is not None
 
-    def _cause(self, profile_id: str, revision: str, work: _Pass) -> Cause | None:
+    def _renewal(self, profile_id: str, work: Pass) -> Cause | None:
+        """Return why what is published is to be signed again, although what is newer is refused."""
+        stored = self._estate.bundles.get(profile_id)
+        return None if stored is None else self._due_cause(stored.revision, stored, work)
+
+    def _due_cause(self, revision: str, stored: StoredBundle | None, work: Pass) -> Cause | None:
+        return cause(
+            revision,
+            stored,
+            trust=work.trust.digest,
+            now=time.time(),
+            renew_s=self._settings.max_policy_age_s / 4,
+        )
+
+    def _cause(self, profile_id: str, revision: str, work: Pass) -> Cause | None:
         failing = work.failing.get(profile_id)
         stored = self._estate.bundles.get(profile_id)
         if (
@@ -266,20 +258,14 @@ class Reconciler:
                 return "withdrawn"
             if failing.step == "acquit" and revision == stored.held:
                 return "acquitted"
-        return cause(
-            revision,
-            self._estate.bundles.get(profile_id),
-            trust=work.trust.digest,
-            now=time.time(),
-            renew_s=self._settings.max_policy_age_s / 4,
-        )
+        return self._due_cause(revision, stored, work)
 
     async def _profile(
         self,
         profile_id: str,
         profile: Profile,
         content: tuple[Mapping[str, Any], Compiled],
-        work: _Pass,
+        work: Pass,
     ) -> None:
         try:
             await self._bring_up(profile_id, profile, content, work)
@@ -292,7 +278,7 @@ class Reconciler:
         profile_id: str,
         profile: Profile,
         content: tuple[Mapping[str, Any], Compiled],
-        work: _Pass,
+        work: Pass,
     ) -> None:
         document, compiled = content
         present = self._estate.bundles.get(profile_id)
@@ -307,7 +293,7 @@ class Reconciler:
         work.reach[profile_id] = built.reach
         if built.problem is not None:
             metrics.SMOKE_FAILED.inc()
-            work.refused[profile_id] = built.problem
+            await self._refused(profile_id, built.problem, work)
             return
         why = self._cause(profile_id, built.revision, work)
         if why is None:
@@ -317,12 +303,26 @@ class Reconciler:
             return
         try:
             await self._write(profile_id, compiled, why, work)
-        except ApiError as error:
-            if error.status not in TOO_LARGE:
-                raise
-            work.refused[profile_id] = f"the API server does not take the bundle: {error.message}"
+        except TooLargeError as error:
+            refused = Refused("TooLarge", str(error))
+            self._builder.refuse(profile_id, refused)
+            await self._refused(profile_id, refused, work)
 
-    async def _write(self, profile_id: str, compiled: Compiled, why: Cause, work: _Pass) -> None:
+    async def _refused(self, profile_id: str, why: Refused, work: Pass) -> None:
+        """Remember it; what is in force goes on being signed again, so that it does not grow too old."""
+        work.refused[profile_id] = why
+        due = self._renewal(profile_id, work)
+        if due is None:
+            return
+        if not self._leading():
+            work.failed = True
+            return
+        try:
+            await self._publisher.renew(profile_id, work.trust, due)
+        except ContentError as error:
+            self._complain("content", error)
+
+    async def _write(self, profile_id: str, compiled: Compiled, why: Cause, work: Pass) -> None:
         """Publish what is due: compiled content, or what worked before it."""
         publisher, stored = self._publisher, self._estate.bundles.get(profile_id)
         failing = work.failing.get(profile_id)
@@ -346,7 +346,7 @@ class Reconciler:
         if why == "content":
             self._conclusions.published(profile_id, work.resources)
 
-    def _concluded(self, resources: Mapping[str, RawResource], work: _Pass) -> Outcome:
+    def _concluded(self, resources: Mapping[str, RawResource], work: Pass) -> Outcome:
         held: dict[str, str] = {}
         quiet: set[str] = set()
         for profile in work.reach:

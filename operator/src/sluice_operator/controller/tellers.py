@@ -15,7 +15,7 @@ from sluice_operator import log_keys as keys
 from sluice_operator.controller import metrics
 from sluice_operator.controller.estate import Estate
 from sluice_operator.controller.feed import PLURALS
-from sluice_operator.controller.reconciler import Outcome
+from sluice_operator.controller.passes import Outcome
 from sluice_operator.kube.client import Kube, path_of
 from sluice_operator.kube.errors import ApiError, KubeError
 from sluice_operator.kube.events import EventWriter

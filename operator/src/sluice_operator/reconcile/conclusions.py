@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from sluice_operator.reconcile.census import Reach
-from sluice_operator.reconcile.model import CLASSIFICATION, RawResource, Reason, Verdict
+from sluice_operator.reconcile.model import CLASSIFICATION, RawResource, Reason, Refused, Verdict
 
+PUBLISHING = frozenset({"SmokeFailed", "TooLarge", "ActivationFailed"})
 Generations = Mapping[str, int]
 """By uid."""
 
@@ -50,7 +51,7 @@ class Conclusions:
         verdicts: Mapping[str, Verdict],
         reach: Mapping[str, Reach],
         *,
-        refused: Mapping[str, str],
+        refused: Mapping[str, Refused],
         held: Mapping[str, str],
     ) -> dict[str, Verdict]:
         """Return the verdicts, with what was refused before it was published and what was withdrawn after.
@@ -66,13 +67,16 @@ class Conclusions:
         if not refused:
             self._good = _generations(resources)
         for profile in sorted(refused):
-            message = f"not published for {profile}: {refused[profile]}; the bundle before it stays in force"
+            why = refused[profile]
+            message = (
+                f"not published for {profile}: {why.message}; the bundle before it stays in force"
+            )
             changed = [
                 uid
                 for uid in _under(resources, reach[profile])
                 if self._good.get(uid) != resources[uid].generation
             ]
-            _mark(found, changed, "SmokeFailed", message, self._good)
+            _mark(found, changed, why.reason, message, self._good)
         for profile in sorted(held):
             before = self._before.get(profile, {})
             under = _under(resources, reach[profile])
@@ -91,7 +95,7 @@ def _mark(
 ) -> None:
     for uid in uids:
         # The first reason stays: one profile is as good an example as another.
-        if uid in found and found[uid].reason not in ("SmokeFailed", "ActivationFailed"):
+        if uid in found and found[uid].reason not in PUBLISHING:
             found[uid] = replace(
                 found[uid], reason=reason, message=message, in_force=in_force.get(uid)
             )

@@ -97,6 +97,8 @@ class StoredBundle:
     resource_version: str
     before: str = ""
     """Revision of the content that worked before, which is kept beside it; empty: none is."""
+    apart: bool = False
+    """That has a ConfigMap of its own."""
     held: str = ""
     """Revision of newer content that was withdrawn because sidecars could not activate it."""
     held_because: str = ""
@@ -177,7 +179,18 @@ class Report:
     catalogs: tuple[CatalogFinding, ...] = ()
 
 
-Reason = Literal["Compiled", "Invalid", "Conflict", "NotOwner", "SmokeFailed", "ActivationFailed"]
+Reason = Literal[
+    "Compiled", "Invalid", "Conflict", "NotOwner", "SmokeFailed", "TooLarge", "ActivationFailed"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a profile's content is not published."""
+
+    reason: Literal["SmokeFailed", "TooLarge"]
+    message: str
+    """A sentence without its full stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any, cast
 from sluice_operator.admission import names
 from sluice_operator.bundle_names import (
     ACQUITTED,
+    APART,
     BEFORE,
     HELD,
     HELD_BECAUSE,
@@ -148,6 +149,7 @@ def stored_bundle(item: Mapping[str, Any]) -> StoredBundle | None:
             trust=notes.get(TRUST, ""),
             resource_version=metadata["resourceVersion"],
             before=notes.get(BEFORE, ""),
+            apart=APART in notes,
             held=notes.get(HELD, ""),
             held_because=notes.get(HELD_BECAUSE, ""),
             acquitted=notes.get(ACQUITTED, ""),
