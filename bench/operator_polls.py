@@ -11,21 +11,22 @@ import base64
 import contextlib
 import hashlib
 import json
-import os
 import ssl
 import statistics
-import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from sluice_dev import cache, children
+from sluice_dev import cache
 from sluice_dev.cluster import ApiServer
+from sluice_dev.operators import OperatorProcess
 from sluice_operator.bundle_names import bundle_name
 from sluice_operator.certificates.authority import Authority
 from sluice_operator.kube.client import Kube, path_of
@@ -170,59 +171,35 @@ def _object(kind: str, name: str, namespace: str, **more: Any) -> dict[str, Any]
     return {"apiVersion": "v1", "kind": kind, "metadata": meta, **more}
 
 
-@dataclass
-class Replica:
+class Replica(OperatorProcess):
     """One process of the bundle service."""
-
-    process: subprocess.Popen[bytes]
-    port: int
-    health_port: int
 
     @property
     def url(self) -> str:
         """Of the service."""
         return f"https://127.0.0.1:{self.port}"
 
-    async def metrics(self) -> dict[str, float]:
-        """Return what it measures."""
-        async with (
-            aiohttp.ClientSession() as http,
-            http.get(f"http://127.0.0.1:{self.health_port}/metrics") as answer,
-        ):
-            text = await answer.text()
-        lines = (line.split() for line in text.splitlines() if line and line[0] != "#")
-        return {name: float(value) for name, value, *_ in lines}
-
 
 @contextlib.asynccontextmanager
 async def replica(kubeconfig: str, name: str) -> AsyncGenerator[Replica]:
     """Start one; it is ended with the context."""
-    port, health_port = children.free_port(), children.free_port()
-    environment = {
-        "PATH": os.environ["PATH"],
-        "KUBECONFIG": kubeconfig,
-        "SLUICE_NAMESPACE": HOME,
-        "SLUICE_POD_NAME": name,
-        "SLUICE_LISTEN": f"127.0.0.1:{port}",
-        "SLUICE_HEALTH": f"127.0.0.1:{health_port}",
-        "SLUICE_LOG_LEVEL": "error",
-    }
-    command = [sys.executable, "-m", "sluice_operator", "bundles"]
-    process = subprocess.Popen(command, env=environment)  # noqa: ASYNC220
-    one = Replica(process, port, health_port)
-    try:
-        async with asyncio.timeout(60), aiohttp.ClientSession() as http:
-            while True:
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with http.get(f"http://127.0.0.1:{health_port}/readyz") as answer:
-                        if answer.status == 200:
-                            break
-                await asyncio.sleep(0.05)
-        yield one
-    finally:
-        if one.process.poll() is None:
-            one.process.terminate()
-            await asyncio.to_thread(one.process.wait)
+    with tempfile.TemporaryDirectory(prefix="sluice-polls-") as folder:
+        one = Replica(
+            "bundles",
+            kubeconfig=kubeconfig,
+            namespace=HOME,
+            name=name,
+            log=Path(folder, f"{name}.log"),
+            SLUICE_LOG_LEVEL="error",
+        )
+        one.start()
+        try:
+            async with asyncio.timeout(60):
+                while not await asyncio.to_thread(lambda: one.ready):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            yield one
+        finally:
+            await asyncio.to_thread(one.stop)
 
 
 async def _all_answered(pollers: Iterable[Poller], sequence: int, seconds: float = 60) -> None:
@@ -279,7 +256,7 @@ async def _measure(server: ApiServer, kube: Kube, polls: int, changes: int) -> d
             begun = await home.publish(sequence)
             await _all_answered(pollers, sequence)
             took += _since(pollers, sequence, begun)
-        measured = await first.metrics()
+        measured = await asyncio.to_thread(first.metrics)
         second = await stack.enter_async_context(replica(kubeconfig, "second"))
         restart = await _restart(first, second, pollers, home, changes + 2)
     return {
@@ -299,7 +276,7 @@ async def _measure(server: ApiServer, kube: Kube, polls: int, changes: int) -> d
 
 async def _all_waiting(one: Replica, polls: int) -> None:
     async with asyncio.timeout(60):
-        while (await one.metrics())["sluice_bundles_polls"] < polls:  # noqa: ASYNC110
+        while (await asyncio.to_thread(one.metrics))["sluice_bundles_polls"] < polls:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
@@ -309,11 +286,11 @@ async def _restart(
     """Replace the replica by another one, and change the policy in the middle of it."""
     for poller in pollers:
         poller.urls = [first.url, second.url]
-    first.process.terminate()
+    ended = asyncio.create_task(asyncio.to_thread(first.stop))
     await asyncio.sleep(2.1)  # It has begun to answer its polls.
     begun = await home.publish(sequence)
     await _all_answered(pollers, sequence)
-    await asyncio.to_thread(first.process.wait)
+    await ended
     return _since(pollers, sequence, begun)
 
 

@@ -8,20 +8,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
-import signal
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
-from sluice_dev import cache, children
+from sluice_dev import cache
 from sluice_dev.cluster import ApiServer
+from sluice_dev.operators import OperatorProcess
 from sluice_operator.bundle_names import bundle_name
 from sluice_operator.kube.client import Kube, path_of
 from sluice_policy import Profile
@@ -119,51 +115,41 @@ async def _fill(kube: Kube) -> None:
     await asyncio.gather(*pods)
 
 
-class _Controller:
+class _Controller(OperatorProcess):
     """The controller's process."""
 
     def __init__(self, api: ApiServer, folder: str, home: str = HOME) -> None:
-        self.port = children.free_port()
-        self.log = Path(folder, "log")
+        super().__init__(
+            "controller",
+            kubeconfig=api.kubeconfig,
+            namespace=home,
+            name="bench",
+            log=Path(folder, f"{time.monotonic_ns()}.log"),
+            SLUICE_OPA=str(cache.opa()),
+        )
         self.begun = time.perf_counter()
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": folder,
-            "KUBECONFIG": str(api.kubeconfig),
-            "SLUICE_NAMESPACE": home,
-            "SLUICE_POD_NAME": "bench",
-            "SLUICE_OPA": str(cache.opa()),
-            "SLUICE_HEALTH": f"127.0.0.1:{self.port}",
-        }
-        command = [sys.executable, "-m", "sluice_operator", "controller"]
-        with self.log.open("wb") as stream:
-            self.process = subprocess.Popen(command, env=environment, stderr=stream)
+        self.start()
 
     async def steady(self) -> float:
         """Wait for the log to say so; return after how many seconds it did."""
         while '"event": "steady"' not in self.log.read_text():
-            if self.process.poll() is not None:
+            if self.exit_code is not None:
                 raise SystemExit(f"the controller ended:\n{self.log.read_text()[-3000:]}")
             await asyncio.sleep(0.05)
         return time.perf_counter() - self.begun
 
     def memory_mb(self, field: str = "VmRSS") -> float:
         """Its own resident memory; OPA's is apart."""
-        return _memory_mb(self.process.pid, field)
+        return _memory_mb(self.pid, field)
 
     def opa_mb(self) -> float:
         """Resident memory of its OPA."""
-        children_file = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        children_file = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         return sum(_memory_mb(int(pid)) for pid in children_file.read_text().split())
 
-    async def metric(self, name: str) -> float:
-        """One of its metrics."""
-        async with (
-            aiohttp.ClientSession() as http,
-            http.get(f"http://127.0.0.1:{self.port}/metrics") as answer,
-        ):
-            lines = (await answer.text()).splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+    def metric(self, name: str) -> float:
+        """Sum of one of its metrics over all labels."""
+        return sum(value for known, value in self.metrics().items() if known.startswith(name))
 
 
 def _memory_mb(pid: int, field: str = "VmRSS") -> float:
@@ -202,23 +188,20 @@ async def _measure(api: ApiServer) -> dict[str, Any]:
             body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": EMPTY}}
             await kube.create(path_of("v1", "namespaces"), body)
             idle = _Controller(api, folder, EMPTY)
-            with contextlib.closing(_Ending(idle)):
+            with _ending(idle):
                 await idle.steady()
                 await asyncio.sleep(3)
                 idle_mb, idle_opa_mb = idle.memory_mb(), idle.opa_mb()
             return await _full(api, kube, folder, idle_mb, idle_opa_mb)
 
 
-class _Ending:
-    """Ends a controller."""
-
-    def __init__(self, controller: _Controller) -> None:
-        self._process = controller.process
-
-    def close(self) -> None:
-        """End it."""
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
+@contextlib.contextmanager
+def _ending(controller: _Controller) -> Generator[None]:
+    """End a controller with the context."""
+    try:
+        yield
+    finally:
+        controller.stop(within_s=30)
 
 
 async def _full(
@@ -228,14 +211,14 @@ async def _full(
     await _fill(kube)
     print(f"{PODS} pods made in {time.perf_counter() - begun:.0f} s", flush=True)
     controller = _Controller(api, folder)
-    with contextlib.closing(_Ending(controller)):
+    with _ending(controller):
         first_s = await controller.steady()
         first_peak_mb = controller.memory_mb("VmHWM")
-        published = await controller.metric("sluice_controller_bundles_published_total")
+        published = controller.metric("sluice_controller_bundles_published_total")
         seconds = sorted(await _changes(kube))
         full_mb, full_opa_mb = controller.memory_mb(), controller.opa_mb()
     again = _Controller(api, folder)
-    with contextlib.closing(_Ending(again)):
+    with _ending(again):
         again_s = await again.steady()
     return {
         "pods": PODS,

@@ -11,21 +11,17 @@ import io
 import itertools
 import json
 import os
-import signal
-import subprocess
-import sys
 import tarfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import jwt
 import pytest
 
-from sluice_dev import children
 from sluice_dev.cluster import ApiServer
+from sluice_dev.operators import OperatorProcess
 from sluice_operator.kube.client import MERGE, Kube, path_of
 from sluice_operator.kube.errors import ApiError
 from sluice_policy import Profile
@@ -51,60 +47,30 @@ async def until(
     raise AssertionError(f"not in {timeout_s} s: {what} {seen or ''}")
 
 
-class Replica:
+class Replica(OperatorProcess):
     """One controller process."""
 
     def __init__(self, api: ApiServer, opa: Path, namespace: str, folder: Path, more: dict) -> None:
-        self.name = f"controller-{next(_numbers)}"
-        self.namespace = namespace
-        self.port = children.free_port()
-        self.log = folder / f"{self.name}.log"
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "KUBECONFIG": str(api.kubeconfig),
-            "SLUICE_NAMESPACE": namespace,
-            "SLUICE_POD_NAME": self.name,
+        name = f"controller-{next(_numbers)}"
+        settings = {
             "SLUICE_OPA": str(opa),
-            "SLUICE_HEALTH": f"127.0.0.1:{self.port}",
-            "SLUICE_LOG_LEVEL": "info",
             "SLUICE_STATUS_SECONDS": "0.5",
             "SLUICE_LEASE_SECONDS": "3",
             "SLUICE_LEASE_RENEW_SECONDS": "0.5",
             **more,
         }
-        with self.log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "sluice_operator", "controller"],
-                env=environment,
-                stdout=stream,
-                stderr=stream,
-            )
+        super().__init__(
+            "controller",
+            kubeconfig=api.kubeconfig,
+            namespace=namespace,
+            name=name,
+            log=folder / f"{name}.log",
+            **settings,
+        )
+        self.start()
 
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                raise
-
-    async def ready(self) -> bool | None:
-        url = f"http://127.0.0.1:{self.port}/readyz"
-        try:
-            async with aiohttp.ClientSession() as session, session.get(url) as answer:
-                return answer.status == 200 or None
-        except aiohttp.ClientError:
-            return None
-
-    def lines(self) -> list[dict[str, Any]]:
-        text = self.log.read_text()
-        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    async def is_ready(self) -> bool | None:
+        return await asyncio.to_thread(lambda: self.ready) or None
 
 
 class Cluster:
@@ -338,8 +304,7 @@ def controller(
         yield replica
         replica.stop()
     finally:
-        if replica.process.poll() is None:
-            replica.kill()
+        replica.kill()
 
 
 @pytest.fixture
@@ -374,5 +339,4 @@ def start(cluster: Cluster, opa: Path, tmp_path: Path) -> Iterator[Callable[...,
             replica.stop()
     finally:
         for replica in running:
-            if replica.process.poll() is None:
-                replica.kill()
+            replica.kill()

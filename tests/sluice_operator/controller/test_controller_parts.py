@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from sluice_dev.children import free_port
+from sluice_dev.operators import OperatorProcess
 from sluice_operator.certificates.authority import Authority
 from sluice_operator.kube.client import path_of
 from sluice_proxy.opa_files import opa_arguments
@@ -99,27 +100,17 @@ def begin_bundles(cluster: Any, tmp_path: Path) -> Iterator[Callable[[], int]]:
     with contextlib.ExitStack() as running:
 
         def begin() -> int:
-            port = free_port()
-            environment = {
-                "PATH": os.environ["PATH"],
-                "HOME": str(tmp_path),
-                "KUBECONFIG": str(cluster.api.kubeconfig),
-                "SLUICE_NAMESPACE": cluster.namespace,
-                "SLUICE_POD_NAME": "bundles-0",
-                "SLUICE_LISTEN": f"127.0.0.1:{port}",
-                "SLUICE_HEALTH": f"127.0.0.1:{free_port()}",
-                "SLUICE_LEAVE_SECONDS": "0",
-            }
-            command = [sys.executable, "-m", "sluice_operator", "bundles"]
-            with (tmp_path / "bundles.log").open("wb") as log:
-                process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-
-            def end() -> None:
-                process.send_signal(signal.SIGTERM)
-                process.wait(20)
-
-            running.callback(end)
-            return port
+            service = OperatorProcess(
+                "bundles",
+                kubeconfig=cluster.api.kubeconfig,
+                namespace=cluster.namespace,
+                name="bundles-0",
+                log=tmp_path / "bundles.log",
+                SLUICE_LEAVE_SECONDS="0",
+            )
+            service.start()
+            running.callback(service.stop)
+            return service.port
 
         yield begin
 

@@ -3,13 +3,9 @@
 import base64
 import copy
 import json
-import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,10 +13,9 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
-from sluice_dev import asking
 from sluice_dev.cache import ROOT
-from sluice_dev.children import free_port
 from sluice_dev.cluster import ApiServer, ApiServerError, programs
+from sluice_dev.operators import OperatorProcess
 from sluice_operator.certificates.authority import Authority
 
 SYSTEM = "sluice-system"
@@ -167,45 +162,21 @@ class Api:
         return done.stderr
 
 
-@dataclass
-class Admission:
+class Admission(OperatorProcess):
     """The process as it runs, and how to make it run."""
 
-    api: Api
-    authority: Authority
-    port: int
-    health: int
-    log: Path
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        kubeconfig = self.api.server.service_account_kubeconfig(SYSTEM, "sluice-admission")
-        environment = {
-            "PATH": os.environ["PATH"],
-            "KUBECONFIG": str(kubeconfig),
-            "SLUICE_NAMESPACE": SYSTEM,
-            "SLUICE_POD_NAME": "sluice-admission-0",
-            "SLUICE_PROXY_IMAGE": PROXY_IMAGE,
-            "SLUICE_OPA_IMAGE": OPA_IMAGE,
-            "SLUICE_LISTEN": f"127.0.0.1:{self.port}",
-            "SLUICE_HEALTH": f"127.0.0.1:{self.health}",
-            "SLUICE_LEAVE_SECONDS": "0",
-        }
-        with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "sluice_operator", "admission"],
-                env=environment,
-                stdout=output,
-                stderr=output,
-            )
-
-    def stop(self) -> int:
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
-
-    def get(self, path: str) -> tuple[int, str]:
-        return asking.get("127.0.0.1", self.health, path)
+    def __init__(self, api: Api, authority: Authority, log: Path) -> None:
+        self.api, self.authority = api, authority
+        super().__init__(
+            "admission",
+            kubeconfig=api.server.service_account_kubeconfig(SYSTEM, "sluice-admission"),
+            namespace=SYSTEM,
+            name="sluice-admission-0",
+            log=log,
+            SLUICE_PROXY_IMAGE=PROXY_IMAGE,
+            SLUICE_OPA_IMAGE=OPA_IMAGE,
+            SLUICE_LEAVE_SECONDS="0",
+        )
 
     def until(self, right: Any, what: str) -> None:
         deadline = time.monotonic() + 40
@@ -257,21 +228,19 @@ def admission(tmp_path_factory) -> Iterator[Admission]:
         api.apply([d for d in documents if d["kind"] in kinds])
         authority = Authority.create(datetime.now(UTC), timedelta(days=1))
         log = tmp_path_factory.mktemp("admission") / "log"
-        one = Admission(api, authority, free_port(), free_port(), log)
+        one = Admission(api, authority, log)
         try:
             one.start()
             one.until(lambda: one.get("/readyz")[0] == 503, "not ready without a certificate")
             one.certificate()
-            one.until(lambda: one.get("/readyz")[0] == 200, "ready")
+            one.until(lambda: one.ready, "ready")
             one.configure(webhooks)
             one.until(lambda: "starting" in api.refused(api.governed("early", "shop")), "webhook")
             api.apply([api.trust(), api.classification("shop", "shop", ["shop-pg"], ["support"])])
             one.until(lambda: api.accepted(api.governed("ready", "shop")), "first pod")
             yield one
         finally:
-            if one.process is not None:
-                one.process.kill()
-                one.process.wait()
+            one.kill()
 
 
 @pytest.fixture

@@ -47,5 +47,5 @@ def test_status_and_deletion_are_never_blocked(api, admission):
         api.kubectl("delete", "dcl", "gone", "-n", "billing")
     finally:
         admission.start()
-        admission.until(lambda: admission.get("/readyz")[0] == 200, "ready again")
+        admission.until(lambda: admission.ready, "ready again")
     admission.until(lambda: api.accepted(api.governed("back", "shop")), "pods again")
