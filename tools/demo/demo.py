@@ -107,11 +107,9 @@ class Demonstration:
         )
         self.kubectl.rollout("shop", "deployment/shop-pg")
         self._apply("desk.yaml")
-        if "start the pod anew" in self._enforced():
-            # The stories rotate the key that signs policies more often than a pod of before can follow.
-            self.screen.line(
-                "$ kubectl -n support rollout restart deployment/desk   # two keys behind"
-            )
+        stuck = self._stuck()
+        if stuck:
+            self.screen.line(f"$ kubectl -n support rollout restart deployment/desk   # {stuck}")
             self.kubectl("-n", "support", "rollout", "restart", "deployment/desk")
         for name in ("desk", "desk-ungoverned"):
             self.kubectl.rollout("support", f"deployment/{name}")
@@ -120,10 +118,20 @@ class Demonstration:
         self.screen.line(f"a governed pod's containers: {', '.join(names)}")
         self.screen.check("sluice-proxy" in names, "the labelled pods got the sidecar")
 
-    def _enforced(self) -> str:
-        """What the policy's condition Enforced says."""
-        path = '{.status.conditions[?(@.type=="Enforced")].message}'
-        return self.kubectl("-n", "shop", "get", "dap", "support", "-o", f"jsonpath={path}")
+    def _stuck(self) -> str:
+        """Why the pods of an earlier run do not become what they must be by themselves; empty when they do."""
+
+        def condition(namespace: str, resource: str, name: str, field: str) -> str:
+            path = f'{{.status.conditions[?(@.type=="{name}")].{field}}}'
+            return self.kubectl("-n", namespace, "get", resource, "-o", f"jsonpath={path}")
+
+        # The stories rotate the key that signs policies more often than a pod of before can follow.
+        if "start the pod anew" in condition("shop", "dap/support", "Enforced", "message"):
+            return "two keys behind"
+        # While admission was away no pod was made, and Kubernetes tries ever more rarely.
+        if condition("support", "deployment/desk", "ReplicaFailure", "status") == "True":
+            return "not made while admission was away"
+        return ""
 
     def _pods(self) -> list[Any]:
         return self.kubectl.pods("support", "app=desk")
