@@ -182,6 +182,10 @@ class Cluster:
         item = await self.kube.find(path_of("v1", "configmaps", self.namespace, name))
         return None if item is None else Bundle(item)
 
+    @staticmethod
+    def bundle_of(item: dict[str, Any]) -> Bundle:
+        return Bundle(item)
+
     async def bundle_with(
         self, profile: Profile, check: Callable[[Bundle], bool], timeout_s: float = 45
     ) -> Bundle:
@@ -263,6 +267,7 @@ class Bundle:
         self.data = json.loads(self.files["data.json"])["sluice_data"]
         self.sequence = int(self.annotations["sluice.dev/sequence"])
         self.revision = self.annotations["sluice.dev/revision"]
+        self.profile = self.annotations["sluice.dev/profile"]
 
     def policies(self) -> list[str]:
         return [one["name"].partition("/")[2] for one in self.data["policies"]]

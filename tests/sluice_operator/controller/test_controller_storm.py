@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
+
+from sluice_operator.bundle_names import BEFORE
+from sluice_operator.kube.client import path_of
 
 OTHERS, PROFILES = 3, 4
 
@@ -89,3 +93,53 @@ async def test_deletion_reaches_all_that_hold_it_and_nobody_else(cluster, crowd)
     for one in [*first, *second]:
         await cluster.bundle_with(one, lambda b: b.database("shop")["state"] == "active")
     assert await sequences(cluster, others) == kept
+
+
+READS = re.compile(
+    r'^apiserver_request_total\{[^}]*resource="configmaps"[^}]*verb="GET"[^}]*\} (\d+)',
+    re.MULTILINE,
+)
+
+
+async def test_publishing_reads_nothing_that_the_controller_wrote_itself(cluster, crowd):
+    first, second, *_ = crowd.values()
+    mine = [*first, *second]
+    path = path_of("v1", "configmaps", cluster.namespace)
+    names = {one.id for one in mine}
+    query = {"labelSelector": "sluice.dev/kind=bundle"}
+
+    async def published(kind: str) -> dict[str, int]:
+        """Sequences of all with this mask, listed and not read one by one."""
+        page = await cluster.kube.request("GET", path, query=query)
+        bundles = [cluster.bundle_of(item) for item in page["items"]]
+        wanted = [b for b in bundles if b.policies() and b.profile in names]
+        return {
+            b.profile: b.sequence
+            for b in wanted
+            if b.policy("app")["masks"][0]["mask"]["kind"] == kind
+        }
+
+    async def all_published(kind: str) -> dict[str, int]:
+        async def look() -> dict[str, int] | None:
+            found = await published(kind)
+            return found if len(found) == len(mine) else None
+
+        return await cluster.until(look, 45, f"all with the mask {kind}")
+
+    async def reads() -> int:
+        text = await asyncio.to_thread(cluster.api.kubectl, "get", "--raw", "/metrics")
+        return sum(int(count) for count in READS.findall(text))
+
+    sequences = await all_published("redact")
+    before = await reads()
+    assert before > 0
+    for kind in ("hash", "null", "year", "redact"):
+        # Each is in force, so that it is kept beside the next.
+        counts = {profile: {str(sequence): 1} for profile, sequence in sequences.items()}
+        await cluster.report("a", counts)
+        await asyncio.sleep(0.3)
+        await cluster.apply(cluster.policy(masks=[{"class": "pii.email", "mask": kind}]))
+        sequences = await all_published(kind)
+    # 32 publications; what is read besides is whom to trust, now and then.
+    assert await reads() - before < len(mine)
+    assert (await cluster.bundle(mine[0])).annotations[BEFORE]
