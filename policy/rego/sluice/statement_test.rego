@@ -183,6 +183,11 @@ test_no_policy_denies_statements_too if {
 	only_message(f.decide({"state": "denied"}, [f.steward], f.base), "closed to everybody")
 }
 
+test_statements_to_what_the_bundle_does_not_name_are_refused if {
+	question := object.union(f.base, {"session": {"database": "shop/other", "role": "app", "search_path": []}})
+	only_message(f.decide(f.shop, [f.steward], question), "admits namespace support to database shop/other")
+}
+
 # Guardrails.
 guarded(guardrails) := object.union(f.steward, {"guardrails": guardrails})
 
