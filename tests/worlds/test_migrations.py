@@ -244,6 +244,59 @@ def test_table_that_a_policy_speaks_of_is_written_and_not_read_in_its_transactio
     admin.execute("DROP TABLE vault")
 
 
+SCRIPT = """
+BEGIN;
+DROP TABLE IF EXISTS script_b;
+CREATE TABLE script_a (id serial PRIMARY KEY, email text);
+CREATE TABLE script_b AS SELECT id, email FROM users;
+CREATE SEQUENCE script_s;
+CREATE UNIQUE INDEX script_i ON script_a (email);
+INSERT INTO script_a (email) VALUES ('a'), ('b');
+ALTER TABLE script_a ADD COLUMN note text, ADD CHECK (id > 0);
+UPDATE script_a SET note = email || nextval('script_s');
+SELECT a.id, b.email, u.email, note IS NULL FROM script_a a JOIN script_b b USING (id)
+JOIN users u USING (id) ORDER BY 1
+"""
+
+
+def test_script_of_a_migration_runs_as_one_message_and_copies_masks(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    rows = [(1, "***", "***", False), (2, "***", "***", False)]
+    assert last(session, SCRIPT) == rows
+    session.execute("COMMIT")
+    assert admin.execute("SELECT DISTINCT email FROM script_b").fetchall() == [("***",)]
+    session.execute("DROP TABLE script_a")
+    admin.execute("DROP SEQUENCE script_s")
+    assert last(session, SCRIPT) == rows
+    session.execute("ROLLBACK")
+
+
+def test_column_that_a_policy_speaks_of_is_not_read_in_the_message_that_adds_it(
+    session: psycopg.Connection[Any],
+) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+        session.execute("CREATE TABLE w (id int); ALTER TABLE w ADD secret text; SELECT * FROM w")
+    assert "COMMIT before the table is read" in str(caught.value.diag.message_hint)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE notes RENAME TO users2; SELECT * FROM users2",
+        "DROP TABLE notes; CREATE TABLE notes (secret text); SELECT * FROM notes",
+        "CREATE TABLE later (id int); COMMIT; SELECT * FROM later",
+    ],
+)
+def test_script_that_gives_a_name_another_meaning_is_refused(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], sql: str
+) -> None:
+    admin.execute("ALTER TABLE notes OWNER TO migrator")
+    with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
+        session.execute(sql.encode())
+    assert "one by one" in str(caught.value.diag.message_hint)
+
+
 @pytest.mark.parametrize(
     "sql",
     [

@@ -20,7 +20,8 @@ from sluice_proxy.contexts import Contexts, decision_digest
 from sluice_proxy.databases import Database, Databases
 from sluice_proxy.decide import Decider, Workload
 from sluice_proxy.decisions import Level, SessionContext, SessionDecision, TemporaryRelation
-from sluice_proxy.governed import problems, spoken_of
+from sluice_proxy.governed import problems
+from sluice_proxy.made import made_relations
 from sluice_proxy.probe import PROBE_SQL, SessionProbe, parse_probe
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 from sluice_proxy.scrubbing import KEEP_PRIMARY
@@ -208,7 +209,7 @@ class Sessions:
             )
         context = self._context(session, decision, probe, request.parameter_status)
         if probe is not None and probe.new and decision.level == Level.RESTRICTED:
-            made = await self._made(session.database, decision, probe)
+            made = await made_relations(self._databases, session.database, decision, probe.new)
             context = dataclasses.replace(context, made=made)
         expired = self._bundles.too_old()
         return decision.revision, _native.SessionState(
@@ -345,28 +346,6 @@ class Sessions:
         ):
             return None
         return tightened("The catalog changed, and the session holds temporary views.")
-
-    async def _made(
-        self, database: Database, decision: SessionDecision, probe: SessionProbe
-    ) -> Mapping[tuple[str, str], TemporaryRelation]:
-        """Return the tables that the session's open transaction has made.
-
-        The session sees them, and a look at the catalog that began after it saw them does not: no transaction that has
-        committed made them.
-        """
-        catalog = await self._databases.look(database)
-        if catalog is None:
-            return {}
-        return {
-            (each.schema, each.name): TemporaryRelation(
-                each.name,
-                each.kind,
-                each.columns,
-                unread=spoken_of(decision, each.schema, each.name, each.columns),
-            )
-            for each in probe.new
-            if each.oid not in catalog.by_oid
-        }
 
     def _context(
         self,

@@ -94,6 +94,8 @@ class Analysis:
     """Where the table goes that it makes, when that stays."""
     lasting: tuple[str, str, tuple[str, ...]] | None = None
     """Schema, name and columns of the table that stays and that it makes anew, when they are known beforehand."""
+    nameless: bool = False
+    """It changes definitions, and no name gets another meaning."""
     dropped: tuple[str, ...] = ()
     target_alias: str | None = None
     exact: bool = False

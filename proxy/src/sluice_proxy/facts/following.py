@@ -28,10 +28,6 @@ _HARMLESS_LATER = frozenset(
 )
 
 
-_NAMELESS = frozenset({"call", "create index"})
-"""They change no name that a later statement of the message could mean."""
-
-
 class Following:
     """The session's context behind each statement of a message, as far as the message alone tells.
 
@@ -79,7 +75,7 @@ class Following:
         elif facts.kind == "rollback_to":
             self._changed |= self.context is not self._at_start
             self._ended = True
-        elif facts.kind not in _NAMELESS:
+        elif facts.kind != "call" and not facts.nameless:
             later = _after(self.context, facts)
             self._changed |= later is None
             self.context = later or self.context
@@ -93,9 +89,10 @@ def _after(context: SessionContext, facts: StatementFacts) -> SessionContext | N
         temporary[name] = TemporaryRelation(name, "r", columns)
     elif facts.lasting is not None:
         schema, name, columns = facts.lasting
-        if context.catalog is None or context.catalog.relation(schema, name) is not None:
-            return context  # It is there, and the server says so.
         unread = spoken_of(context.decision, schema, name, columns)
+        if context.catalog is None or context.catalog.relation(schema, name) is not None:
+            # It is there, as the server says, or was dropped in front of this: no policy spoke of it then.
+            return None if unread else context
         made = TemporaryRelation(name, "r", columns, unread=unread)
         return replace(context, made={**context.made, (schema, name): made})
     elif facts.dropped:

@@ -7,7 +7,7 @@ from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.refusals import refused
-from sluice_proxy.facts.tree import Node
+from sluice_proxy.facts.tree import Node, unwrap
 
 TABLES = "rp"
 """Kinds of relations that are tables."""
@@ -21,6 +21,54 @@ def ddl_refused(what: str) -> Exception:
         "masks or filters where the policy has the actions ddl.create, ddl.alter and ddl.drop.",
         hint="Use CREATE TEMP TABLE, or another database role.",
     )
+
+
+def made(a: Analysis, relation: Node, what: str) -> bool:
+    """Judge where a new table goes; return True for a temporary one.
+
+    Any other needs the action ddl.create from the policy, and its name is spliced to where it goes.
+    """
+    schema = relation.get("schemaname")
+    if relation.get("relpersistence") == "t" or schema == "pg_temp":
+        return True
+    if not a.enforcing:
+        a.actions.add("ddl.create")
+        return False
+    if schema is None:
+        path = [each for each in a.context.search_path if not each.startswith("pg_")]
+        schema = path[0] if path else "pg_catalog"
+    if "catalogname" in relation or schema.startswith("pg_") or schema == "information_schema":
+        raise ddl_refused(what)
+    a.actions.add("ddl.create")
+    place = a.place = Resolved(schema, relation["relname"])
+    use = a.use(place)
+    if use is not None:
+        use.written = True
+    sources.qualify(a, relation, place)
+    return False
+
+
+def note_made(a: Analysis, body: Node, name: str, columns: tuple[str, ...]) -> None:
+    """Note the table that is made and its columns, for statements behind it in the same message."""
+    if a.place is None:
+        a.created = (name, columns)
+    elif not body.get("if_not_exists"):
+        # Otherwise it may be there already, and be anybody's.
+        a.lasting = (a.place.schema, name, columns)
+
+
+def note_altered(a: Analysis, body: Node, table: Resolved) -> None:
+    """Note the columns that a table of the same transaction gets: a policy may speak of them."""
+    if table.temporary is None or table.schema == "pg_temp":
+        a.nameless = True
+        return
+    definitions = [unwrap(item)[1].get("def", {}) for item in body["cmds"]]
+    added = [
+        each["ColumnDef"]["colname"]
+        for each in definitions
+        if "colname" in each.get("ColumnDef", {})
+    ]
+    a.lasting = (table.schema, table.name, (*table.temporary.columns, *added))
 
 
 def changed(a: Analysis, relation: Node, what: str, action: str, kinds: str = TABLES) -> Resolved:

@@ -84,6 +84,8 @@ class StatementFacts:
     """Schema, name and columns of the table that stays and that it makes anew, when that is all it does."""
     dropped: tuple[str, ...] = ()
     """The temporary tables that it drops, when that is all it does to the session."""
+    nameless: bool = False
+    """What it changes of the session gives no name another meaning: a later one that is gone ends in an error."""
     settled: bool = False
     """True only if the transaction that the text came in changed nothing of the session: it ends in front of this."""
     understood: bool = True

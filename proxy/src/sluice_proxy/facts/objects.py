@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.lasting import TABLES, ddl_refused
+from sluice_proxy.facts.lasting import TABLES, ddl_refused, made, note_made
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.temporary import made, owned, qualified_at
+from sluice_proxy.facts.temporary import owned, qualified_at
 from sluice_proxy.facts.tree import Node, strings, unwrap
 from sluice_proxy.facts.types import check_type
 
@@ -41,8 +41,8 @@ def create_sequence(a: Analysis, body: Node) -> SessionEffects | None:
     a.visit(relation)
     temporary = made(a, relation, "CREATE SEQUENCE")
     _sequence_options(a, body)
-    if temporary:
-        a.created = (relation["relname"], _SEQUENCE_COLUMNS)
+    if temporary or a.place is not None:
+        note_made(a, body, relation["relname"], _SEQUENCE_COLUMNS)
     return _REFRESH
 
 

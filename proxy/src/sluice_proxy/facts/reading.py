@@ -249,6 +249,7 @@ def _facts(a: Analysis, statement: RawStatement, effects: SessionEffects | None)
         effects=effects,
         created=a.created,
         lasting=a.lasting,
+        nameless=a.nameless,
         dropped=a.dropped,
         bound=a.bound(),
         cacheable="exact" if a.exact or a.tokens.uescape else "template",

@@ -6,7 +6,15 @@ from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.expressions import every, expression
-from sluice_proxy.facts.lasting import TABLES, changed, ddl_refused, judge
+from sluice_proxy.facts.lasting import (
+    TABLES,
+    changed,
+    ddl_refused,
+    judge,
+    made,
+    note_altered,
+    note_made,
+)
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import Resolved, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood
@@ -62,31 +70,6 @@ _TEMPORARY_ONLY = frozenset(["AT_ValidateConstraint", "AT_ReplicaIdentity"])
 _TIES = ("inhRelations", "partbound", "partspec", "ofTypename", "accessMethod")
 
 
-def made(a: Analysis, relation: Node, what: str) -> bool:
-    """Judge where a new table goes; return True for a temporary one.
-
-    Any other needs the action ddl.create from the policy, and its name is spliced to where it goes.
-    """
-    schema = relation.get("schemaname")
-    if relation.get("relpersistence") == "t" or schema == "pg_temp":
-        return True
-    if not a.enforcing:
-        a.actions.add("ddl.create")
-        return False
-    if schema is None:
-        path = [each for each in a.context.search_path if not each.startswith("pg_")]
-        schema = path[0] if path else "pg_catalog"
-    if "catalogname" in relation or schema.startswith("pg_") or schema == "information_schema":
-        raise ddl_refused(what)
-    a.actions.add("ddl.create")
-    place = a.place = Resolved(schema, relation["relname"])
-    use = a.use(place)
-    if use is not None:
-        use.written = True
-    sources.qualify(a, relation, place)
-    return False
-
-
 def create(a: Analysis, body: Node) -> SessionEffects | None:
     """CREATE TABLE."""
     relation = body["relation"]
@@ -111,17 +94,8 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
         else:
             raise not_understood(f"{kind} in CREATE TABLE")
     if not a.liked and "inhRelations" not in body:
-        _note_made(a, body, relation["relname"], level.sources[0].columns or ())
+        note_made(a, body, relation["relname"], level.sources[0].columns or ())
     return _REFRESH
-
-
-def _note_made(a: Analysis, body: Node, name: str, columns: tuple[str, ...]) -> None:
-    """Note the table that is made and its columns, for statements behind it in the same message."""
-    if a.place is None:
-        a.created = (name, columns)
-    elif not body.get("if_not_exists"):
-        # Otherwise it may be there already, and be anybody's.
-        a.lasting = (a.place.schema, name, columns)
 
 
 def _partition(a: Analysis, body: Node, level: Level) -> None:
@@ -240,7 +214,7 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     found = a.query(a, query, None, end=end, role="top")
     named = into.get("colNames") or body["into"].get("colNames")
     if (temporary or a.place is not None) and found.columns is not None and not named:
-        _note_made(a, body, into["relname"], found.columns)
+        note_made(a, body, into["relname"], found.columns)
     a.actions.add("select")
     return _REFRESH
 
@@ -293,6 +267,7 @@ def index(a: Analysis, body: Node) -> SessionEffects | None:
             raise not_understood("an operator class with a schema")
     if "whereClause" in body:
         expression(a, body["whereClause"], level)
+    a.nameless = True
     return _REFRESH
 
 
@@ -320,6 +295,7 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
                 constraint(a, definition, level)
             elif kind not in ("List", "Integer", "String", "ReplicaIdentityStmt"):
                 expression(a, command["def"], level)
+    note_altered(a, body, table)
     return _REFRESH
 
 
@@ -374,6 +350,8 @@ def drop(a: Analysis, body: Node) -> SessionEffects | None:
         index = qualified_at(a, index, parts, each.schema) + 1
     if kinds and all(each.schema == "pg_temp" for each in dropped):
         a.dropped = tuple(parts[-1] for parts in names)
+    else:
+        a.nameless = not any(each.schema == "pg_temp" and kinds for each in dropped)
     return _REFRESH
 
 
