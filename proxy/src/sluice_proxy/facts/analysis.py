@@ -16,7 +16,7 @@ from sluice_proxy.facts.model import TableUse, TextEdit
 from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.parameters import Parameters
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.scopes import Level, Query, Source
+from sluice_proxy.facts.scopes import Derived, Level, Query, Source
 from sluice_proxy.facts.tree import Node, Offsets
 from sluice_proxy.governed import GovernedRelation, governed_relations
 
@@ -79,6 +79,8 @@ class Analysis:
     """What kind of function a name was found to mean, where nothing is put into the text for it."""
     types: set[tuple[str, ...]] = field(default_factory=set[tuple[str, ...]])
     """Names of types that mean what they say."""
+    shown: dict[int, dict[str, Derived]] = field(default_factory=dict[int, "dict[str, Derived]"])
+    """What comparing the columns of relations takes, by oid: ``select`` keeps it."""
     compared: dict[tuple[Any, ...], Any] = field(default_factory=dict[tuple[Any, ...], Any])
     """Comparisons of the same two operands: ``expressions`` keeps them."""
     write_oracles: set[str] = field(default_factory=set[str])

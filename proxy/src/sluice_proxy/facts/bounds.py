@@ -11,9 +11,9 @@ from typing import Final
 from sluice_proxy import _native
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
-TREE_CHARACTERS_MAX: Final = 8_900_000
-"""Of the tree as JSON, beyond the text's own length: 40,000 conditions, 180,000 numbers, or a megabyte of INSERT."""
-RELATION_CHARACTERS: Final = 250
+TREE_CHARACTERS_MAX: Final = 7_500_000
+"""Of the tree as JSON, beyond the text's own length: 35,000 conditions, 150,000 numbers, or a megabyte of INSERT."""
+RELATION_CHARACTERS: Final = 180
 """What a FROM item or a sub-select counts for beside its own text: it is resolved, and may be replaced."""
 CODE_BYTES_MAX: Final = 2 << 20
 """Of the tokens without what is inside of literals, above which nothing is parsed: the parser itself has no bound."""

@@ -286,6 +286,8 @@ def _open(text: bytes, context: SessionContext) -> tuple[StatementFacts, ...]:
             out.append(_statement(tokens, context, statement))
         except (ClientError, RecursionError, KeyError, IndexError, TypeError, AttributeError):
             out.append(_roughly(tokens, context, statement))
+    if len(text) >= DISMANTLED_BYTES_MIN:
+        dismantle(statements)
     return tuple(out)
 
 

@@ -11,7 +11,7 @@ from sluice_proxy.facts.columns import operand, operand_of
 from sluice_proxy.facts.expressions import every, expression, free_literals
 from sluice_proxy.facts.predicates import condition, having
 from sluice_proxy.facts.refusals import not_understood
-from sluice_proxy.facts.scopes import Cte, Derived, Level, Query
+from sluice_proxy.facts.scopes import Cte, Derived, Level, Query, Source
 from sluice_proxy.facts.traits import Trait
 from sluice_proxy.facts.tree import Node, strings, unwrap
 from sluice_proxy.facts.types import blended
@@ -189,8 +189,15 @@ def _blend_arms(result: Query, left: Query, right: Query) -> None:
 
 def _derive(result: Query, name: str, trait: Trait) -> None:
     """Note what comparing a result column takes; of two columns of one name the worse counts."""
+    _note(result, name, _derived(trait))
+
+
+def _derived(trait: Trait) -> Derived:
     total = trait.value and not (trait.kind == "const" and trait.parameter)
-    found = Derived(total, trait.base, trait.type, trait.collation, trait.weak)
+    return Derived(total, trait.base, trait.type, trait.collation, trait.weak)
+
+
+def _note(result: Query, name: str, found: Derived) -> None:
     known = result.derived.setdefault(name, found)
     if known is not found and known != found:
         result.derived[name] = Derived(total=False)
@@ -257,7 +264,7 @@ def _targets(
         if kind == "ColumnRef" and "A_Star" in inner["fields"][-1]:
             a.bare_call = None
             traits.append(expression(a, value, level))
-            names = _star(inner, level, names, result)
+            names = _star(a, inner, level, names, result)
             continue
         a.result_reference = id(inner) if kind == "ColumnRef" else None
         if kind in ("FuncCall", "ColumnRef"):
@@ -287,7 +294,9 @@ def _named(a: Analysis, value: Node, level: Level, inner: int, bare: int | None)
     return expression(a, value, level)
 
 
-def _star(inner: Node, level: Level, names: list[str] | None, result: Query) -> list[str] | None:
+def _star(
+    a: Analysis, inner: Node, level: Level, names: list[str] | None, result: Query
+) -> list[str] | None:
     qualifier = strings(inner["fields"][:-1])
     chosen = level.sources
     if qualifier:
@@ -303,11 +312,28 @@ def _star(inner: Node, level: Level, names: list[str] | None, result: Query) -> 
             result.leaky_targets |= source.filtered
             continue
         out.extend(source.columns)
+        if source.relation is not None and not source.renamed and not source.target:
+            for name, derived in _shown(a, source).items():
+                _note(result, name, derived)
+            continue
         for name in source.columns:
             if source.leaky(name):
                 result.leaky_columns.add(name)
             _derive(result, name, operand(source, name))
     return out if known else None
+
+
+def _shown(a: Analysis, source: Source) -> dict[str, Derived]:
+    """Return what comparing each column of a relation takes; the same wherever the relation stands."""
+    relation = source.relation
+    if relation is None:
+        return {}
+    shown = a.shown.get(relation.oid)
+    if shown is None:
+        names = source.columns or ()
+        shown = {name: _derived(operand(source, name)) for name in names}
+        a.shown[relation.oid] = shown
+    return shown
 
 
 def figured(node: Node) -> tuple[str | None, int]:
