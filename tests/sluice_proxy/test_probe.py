@@ -47,6 +47,30 @@ def test_search_path_and_temporary_tables_are_seen(database_dsn):
         assert state.temporary["mixed"].reads == {(oid[0], 2)}
 
 
+def test_tables_of_the_open_transaction_are_seen_and_no_others(each_postgres):
+    dsn = each_postgres.create_database("probe")
+    with psycopg.connect(dsn) as connection, psycopg.connect(dsn, autocommit=True) as other:
+        other.execute("CREATE TABLE before (id int)")
+        other.execute("CREATE TABLE parent (id int) PARTITION BY LIST (id)")
+        assert probe(connection).new == ()
+        connection.execute("CREATE TABLE made (id serial, gone int, body text)")
+        connection.execute("ALTER TABLE made DROP COLUMN gone")
+        connection.execute("SAVEPOINT s")
+        connection.execute("CREATE TABLE also ()")
+        connection.execute("CREATE TEMP TABLE own (id int)")
+        connection.execute("CREATE TABLE part PARTITION OF parent FOR VALUES IN (1)")
+        connection.execute("CREATE TABLE child () INHERITS (before)")
+        found = {
+            each.name: (each.schema, each.kind, each.columns) for each in probe(connection).new
+        }
+        assert found["made"] == ("public", "r", ("id", "body"))
+        assert found.keys() == {"made", "made_id_seq", "also"}
+        connection.execute("ROLLBACK TO s")
+        assert {each.name for each in probe(connection).new} == {"made", "made_id_seq"}
+        connection.commit()
+        assert probe(connection).new == ()
+
+
 def test_holdable_cursors_are_counted(database_dsn):
     with psycopg.connect(database_dsn) as connection:
         connection.execute("DECLARE c CURSOR WITH HOLD FOR SELECT 1")
