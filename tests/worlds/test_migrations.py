@@ -172,6 +172,20 @@ def test_table_is_used_in_the_transaction_that_made_it(
     session.execute("DROP TABLE made")
 
 
+def test_table_is_used_in_the_pipeline_that_made_it(session: psycopg.Connection[Any]) -> None:
+    with session.pipeline():
+        session.execute("BEGIN")
+        session.execute("CREATE TABLE piped (id int PRIMARY KEY, email text)")
+        session.execute("INSERT INTO piped SELECT id, email FROM users WHERE id = %s", [1])
+        shown = session.execute("SELECT id, email FROM piped WHERE id = %s", [1])
+        gone = session.execute("DELETE FROM piped RETURNING piped")
+        assert shown.fetchall() == [(1, "***")]
+        assert gone.fetchall() == [("(1,***)",)]
+        session.execute("ROLLBACK")
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        session.execute("SELECT * FROM piped")
+
+
 def test_table_made_of_a_query_is_used_in_its_transaction(session: psycopg.Connection[Any]) -> None:
     session.execute("BEGIN")
     session.execute("CREATE TABLE copied AS SELECT id, email FROM users")
