@@ -9,6 +9,7 @@ from sluice_proxy.decisions import Level, SessionContext
 from sluice_proxy.facts.model import StatementFacts
 
 _SYSTEM: Final = ("pg_catalog.", "information_schema.")
+_DEFINING: Final = "ddl."
 _READING: Final = frozenset({"select", "session", "copyOut", "explain"})
 
 
@@ -16,7 +17,7 @@ def catalog_check(facts: StatementFacts, context: SessionContext) -> str:
     """Return when the data plane has the catalog looked at; the values are those of ``_native.PlannedStatement``.
 
     The definition of a view or function, and what belongs to a parent, change without a change of the relation that
-    the text names.
+    the text names. Definitions take no pin, and a column that got another name would keep it.
     """
     catalog, decision = context.catalog, context.decision
     if catalog is None or decision.level is not Level.RESTRICTED or decision.observe:
@@ -24,6 +25,8 @@ def catalog_check(facts: StatementFacts, context: SessionContext) -> str:
     drifts = any(not name.startswith(_SYSTEM) for name in facts.functions) or any(
         _drifts(catalog, table.name) for table in facts.tables
     )
+    if any(action.startswith(_DEFINING) for action in facts.actions):
+        return "sending"
     if not drifts:
         return "none"
     written = any(table.written for table in facts.tables)

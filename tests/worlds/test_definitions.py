@@ -1,0 +1,147 @@
+"""Definitions that a restricted session changes, beside changes of the schema by others, through the whole product."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from sluice_dev.postgres import Server, find
+from sluice_dev.stack import Sluice
+
+ROLE = "builder"
+SCHEMA = f"""
+CREATE ROLE {ROLE} LOGIN;
+GRANT CREATE, USAGE ON SCHEMA public TO {ROLE};
+"""
+HEAD = {"apiVersion": "sluice.dev/v1alpha1"}
+CLASSIFICATION = HEAD | {
+    "kind": "DataClassification",
+    "metadata": {"name": "built", "namespace": "built"},
+    "spec": {
+        "database": {"hosts": ["built-pg.built.svc"], "port": 5432, "name": "built"},
+        "enforcement": "enforce",
+        "unreviewedColumns": "allow",
+        "columns": [{"table": "public.*", "column": "secret", "class": "pii"}],
+    },
+}
+POLICY = HEAD | {
+    "kind": "DatabaseAccessPolicy",
+    "metadata": {"name": "builder", "namespace": "built"},
+    "spec": {
+        "mode": "enforce",
+        "databases": {"names": ["built"]},
+        "subjects": [{"role": {"names": [ROLE]}}],
+        "rules": [
+            {
+                "name": "all",
+                "effect": "allow",
+                "actions": [
+                    *("select", "insert", "update", "delete"),
+                    *("ddl.create", "ddl.alter", "ddl.drop", "session"),
+                ],
+            }
+        ],
+        "masks": [{"class": "pii", "mask": "redact"}],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def dsns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """DSNs straight to the server, as its administrator, and through Sluice."""
+    folder = tmp_path_factory.mktemp("policies")
+    (folder / "classification.yaml").write_text(json.dumps(CLASSIFICATION))
+    (folder / "policy.yaml").write_text(json.dumps(POLICY))
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(Server(find(), hba=[f"host all {ROLE} 127.0.0.1/32 trust"]))
+        server.create_database("built", SCHEMA)
+        sluice = stack.enter_context(
+            Sluice(server, dbname="built", policies=folder, namespace="built")
+        )
+        yield server.dsn(dbname="built"), sluice.dsn(user=ROLE, password="")
+
+
+@pytest.fixture
+def admin(dsns: tuple[str, str]) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(dsns[0], autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def session(dsns: tuple[str, str]) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(dsns[1], autocommit=True) as connection:
+        yield connection
+        connection.execute("ROLLBACK")
+
+
+def known(session: psycopg.Connection[Any], sql: bytes) -> None:
+    """Wait until Sluice knows the new table."""
+    for _ in range(50):
+        with contextlib.suppress(psycopg.Error):
+            session.execute(sql)
+            return
+        time.sleep(0.1)
+    pytest.fail("the catalog was not read again")
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        b"ALTER TABLE own RENAME COLUMN secret TO body",
+        b"ALTER TABLE own RENAME TO elsewhere",
+        b"ALTER TABLE own ADD COLUMN more int GENERATED ALWAYS AS (length(secret)) STORED",
+        b"ALTER TABLE own ALTER COLUMN secret TYPE int USING secret::int",
+        b"CREATE INDEX ON own ((secret::int))",
+        b"DROP TABLE own",
+    ],
+)
+def test_definition_is_not_changed_by_what_was_judged_before_the_table_was_governed(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], sql: bytes, *, extended: bool
+) -> None:
+    admin.execute("DROP TABLE IF EXISTS own, elsewhere")
+    admin.execute("CREATE TABLE own (id int)")
+    admin.execute("INSERT INTO own VALUES (1)")
+    admin.execute(f"ALTER TABLE own OWNER TO {ROLE}".encode())
+    known(session, b"SELECT id FROM own")
+    options: dict[str, Any] = {"binary": extended}
+    for _ in range(2):
+        # Now a plan of it is kept, and it changed nothing.
+        session.execute("BEGIN")
+        with contextlib.suppress(psycopg.errors.UndefinedColumn):
+            session.execute(sql, **options)
+        session.execute("ROLLBACK")
+    admin.execute(
+        "BEGIN; ALTER TABLE own ADD secret text; UPDATE own SET secret = 'canary'; COMMIT"
+    )
+    refusals = (
+        psycopg.errors.InsufficientPrivilege,
+        psycopg.errors.ObjectNotInPrerequisiteState,
+    )
+    with pytest.raises(refusals):
+        session.execute(sql, **options)
+    assert session.execute("SELECT secret FROM own").fetchall() == [("***",)]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+def test_definitions_are_changed_one_after_the_other_beside_changes_of_others(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], *, extended: bool
+) -> None:
+    for number in range(5):
+        for step in (
+            "CREATE TABLE chain (id serial PRIMARY KEY, note text)",
+            "ALTER TABLE chain ADD COLUMN more int DEFAULT 1",
+            "CREATE INDEX chain_more ON chain (more)",
+            "ALTER TABLE chain RENAME COLUMN more TO other",
+            "INSERT INTO chain (note) VALUES ('x')",
+            "DROP TABLE chain",
+        ):
+            admin.execute(f"CREATE TABLE beside_{number} (id int)".encode())
+            session.execute(step.encode(), binary=extended)
+            admin.execute(f"DROP TABLE beside_{number}".encode())
