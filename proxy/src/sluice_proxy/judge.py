@@ -18,7 +18,7 @@ from sluice_proxy.decide import Decider
 from sluice_proxy.decisions import Level, SessionContext, StatementDecision
 from sluice_proxy.facts import StatementFacts, read_facts
 from sluice_proxy.huge import BYTES_MIN, HugeTexts
-from sluice_proxy.plan import deny_plan, make_plan
+from sluice_proxy.plan import deny_plan, make_plan, whole
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
 log = structlog.get_logger(__name__)
@@ -249,9 +249,7 @@ def passing_plan(text: bytes, context: SessionContext, problem: str) -> _native.
         "policies": list(decision.policies),
         "revision": decision.revision,
     }
-    statement = _native.PlannedStatement(
-        tokens=(0, len(_native.tokens(text))), audit=json.dumps(audit).encode()
-    )
+    statement = _native.PlannedStatement(tokens=whole(text), audit=json.dumps(audit).encode())
     return _native.Plan(statements=[statement], cache="none", revision=decision.revision)
 
 

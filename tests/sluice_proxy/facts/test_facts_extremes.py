@@ -134,8 +134,8 @@ def test_deep_nesting_is_answered_or_refused(open_session: Open, text: str) -> N
 
 def test_more_statements_than_anybody_sends_are_refused(open_session: Open) -> None:
     context = open_session().context()
-    with pytest.raises(ClientError, match="more than 4000 statements"):
-        read_facts(b"SELECT 1;" * 4_001, context, simple=True)
+    with pytest.raises(ClientError, match="more than 3000 statements"):
+        read_facts(b"SELECT 1;" * 3_001, context, simple=True)
     assert len(read_facts(b"SELECT 1;" * 50, context, simple=True)) == 50
 
 

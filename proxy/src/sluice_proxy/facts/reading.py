@@ -30,7 +30,7 @@ _DEPTH_MAX = 12000
 """Python frames: about 2,500 levels of nested expressions, more than PostgreSQL's own stack takes by default."""
 sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH_MAX))
 
-_STATEMENTS_MAX = 4_000
+_STATEMENTS_MAX = 3_000
 """In one message: each is judged by itself."""
 DISMANTLED_BYTES_MIN = 32 << 10
 """Of texts that are read beside the loop (``huge``)."""

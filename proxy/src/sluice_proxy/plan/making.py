@@ -50,9 +50,7 @@ def make_plan(
 def _planned(
     text: bytes, facts: StatementFacts, decision: StatementDecision, context: SessionContext
 ) -> _native.PlannedStatement:
-    span = (
-        facts.span if facts.understood or facts.span != (0, 0) else (0, len(_native.tokens(text)))
-    )
+    span = facts.span if facts.understood or facts.span != (0, 0) else whole(text)
     denied = (
         not decision.allow
         and not context.decision.observe
@@ -138,11 +136,19 @@ def _notice(reason: Mapping[str, Any]) -> _native.ErrorFields:
     )
 
 
+_AUDITED_BYTES = 64 << 10
+
+
+def whole(text: bytes) -> tuple[int, int]:
+    """Return the tokens of a text that is not taken apart; of a long one its beginning, which the audit shows."""
+    if len(text) <= _AUDITED_BYTES:
+        return 0, len(_native.tokens(text))
+    return 0, max(0, len(_native.tokens(text[:_AUDITED_BYTES])) - 1)  # The last one may be cut.
+
+
 def deny_plan(text: bytes, report: ErrorReport, context: SessionContext) -> _native.Plan:
     """Return the plan that denies a whole text with one error."""
-    facts = StatementFacts(
-        "unknown", ("session",), (0, len(_native.tokens(text))), understood=False
-    )
+    facts = StatementFacts("unknown", ("session",), whole(text), understood=False)
     reason = {"policy": None, "rule": None, "effect": "deny", "message": report.message}
     error = _native.ErrorFields(
         sqlstate=report.sqlstate.value,
