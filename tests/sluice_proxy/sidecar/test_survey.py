@@ -143,7 +143,9 @@ async def test_database_that_is_away_makes_its_catalog_unreachable_and_nothing_e
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
             [name.as_string(admin).strip('"')],
         )
-        (found,) = await reported(operator, "databases", lambda many: many and many[0]["unreachable"])
+        (found,) = await reported(
+            operator, "databases", lambda many: many and many[0]["unreachable"]
+        )
         assert "not currently accepting connections" in found["message"]
         report = operator.reports.document()
         # The policy is in force, and nothing is wrong with it.
