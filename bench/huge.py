@@ -64,7 +64,7 @@ TEXTS: dict[str, Callable[[], str]] = {
     "string of 1 MB": lambda: f"SELECT id FROM users WHERE name = '{'x' * 1_000_000}'",
     "code of 15 MB": lambda: f"SELECT {'id,' * 5_000_000} id FROM users",
     "2,000 statements": lambda: "SELECT email FROM users WHERE id = 1;" * 2_000,
-    "3,000 statements": lambda: "SELECT email FROM users WHERE id = 1;" * 4_000,
+    "3,000 statements": lambda: "SELECT email FROM users WHERE id = 1;" * 3_000,
     "100,000 statements": lambda: "SELECT 1;" * 100_000,
     "10,000 parameters": lambda: f"SELECT name FROM users WHERE id IN ({_list(10_000, lambda i: f'${i + 1}')})",
     "65,000 parameters": lambda: f"SELECT name FROM users WHERE id IN ({_list(65_000, lambda i: f'${i + 1}')})",

@@ -25,7 +25,7 @@ import huge
 import psycopg
 import sql
 from psycopg import conninfo
-from shapes import shape, stages
+from shapes import mixed, shape, stages
 
 from sluice_dev import cache, children
 from sluice_dev.postgres import Server, find
@@ -119,8 +119,10 @@ def cached(
     return {name: statistics.median(values) for name, values in medians.items()}
 
 
-def first_time(ways: list[Way], *, shapes: int) -> dict[str, dict[str, float]]:
-    """Return p50 and p99 of statements whose shape was never seen, in microseconds; the ways take turns."""
+def first_time(
+    ways: list[Way], *, shapes: int, make: Callable[[int], str] = shape
+) -> dict[str, dict[str, float]]:
+    """Return p50, p95 and p99 of statements whose shape was never seen, in microseconds; the ways take turns."""
     times: dict[str, list[float]] = {way.name: [] for way in ways}
     with contextlib.ExitStack() as stack:
         connections = {
@@ -130,12 +132,14 @@ def first_time(ways: list[Way], *, shapes: int) -> dict[str, dict[str, float]]:
             _timed(connection, LOOKUP % 1)
         for number in range(shapes):
             for way in ways:
-                text = shape(number)
+                text = make(number)
                 times[way.name].append(_timed(connections[way.name], text))
-    return {
-        name: {"p50": statistics.median(values), "p99": statistics.quantiles(values, n=100)[98]}
-        for name, values in times.items()
-    }
+    return {name: _percentiles(values) for name, values in times.items()}
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(values, n=100)
+    return {"p50": statistics.median(values), "p95": cuts[94], "p99": cuts[98]}
 
 
 def path() -> dict[str, Any]:
@@ -162,9 +166,14 @@ def path() -> dict[str, Any]:
         new_shapes = first_time([ways[0], ways[3]], shapes=401)
         split = stages(before, sluice.health("/metrics")[1])
         new_shapes["sluice open"] = first_time([ways[0], ways[2]], shapes=200)["sluice open"]
+        before = sluice.health("/metrics")[1]
+        mix = first_time([ways[0], ways[3]], shapes=1_001, make=mixed)
+        mix_split = stages(before, sluice.health("/metrics")[1])
         results = {
             "first_time_us": new_shapes,
             "first_time_restricted_stages_us": split,
+            "first_time_mix_us": mix,
+            "first_time_mix_restricted_stages_us": mix_split,
             "select_1_us": cached(ways, lambda _: "SELECT 1", rounds=8, each=1000),
             "lookup_us": cached(ways, lambda number: LOOKUP % number, rounds=8, each=1000),
         }
@@ -183,11 +192,13 @@ def path() -> dict[str, Any]:
 def report(found: dict[str, Any]) -> None:
     """Print the numbers for people."""
     results = found["results"]
-    print("shape seen for the first time (µs)      p50       p99")
-    for name, values in results["first_time_us"].items():
-        print(f"  {name:<30} {values['p50']:>10.0f} {values['p99']:>9.0f}")
-    for name, values in results["first_time_restricted_stages_us"].items():
-        print(f"    stage {name:<24} {values['p50']:>10.0f} {values['p99']:>9.0f}")
+    for title, key in (("shape", "first_time"), ("shape of the mix", "first_time_mix")):
+        print(f"{title + ' seen for the first time (µs)':<39}p50       p95       p99")
+        split = results[key.removesuffix("_us") + "_restricted_stages_us"]
+        for prefix, rows in (("", results[key + "_us"]), ("  stage ", split)):
+            for name, values in rows.items():
+                numbers = "".join(f"{values[cut]:>10.0f}" for cut in ("p50", "p95", "p99"))
+                print(f"  {prefix + name:<30}{numbers}")
     for key, title in (("select_1_us", "SELECT 1"), ("lookup_us", "look-up by primary key")):
         base = results[key]["direct"]
         bouncer = results[key]["pgbouncer"] - base

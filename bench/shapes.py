@@ -16,6 +16,57 @@ SHAPES = (
     ),
     "SELECT name AS a{n}, CASE WHEN region = 'eu' THEN lower(name) ELSE coalesce(name, '-') END FROM users WHERE id IN ({k}, 7)",
 )
+MIX = (
+    # What mappers and tools write; {c} is a list of columns, {n} makes the shape a new one.
+    'SELECT {c} FROM "users" WHERE "users"."region" = \'eu\' ORDER BY "users"."id" ASC LIMIT 21 OFFSET {k}',
+    'SELECT COUNT(*) AS "__count_{n}" FROM "users" WHERE ("users"."region" IN (\'eu\', \'us\') AND "users"."id" < {k})',
+    'SELECT (1) AS "a_{n}" FROM "users" WHERE "users"."id" = {k} LIMIT 1',
+    (
+        'SELECT "users".*, "orders"."amount" AS t{n} FROM "users" INNER JOIN "orders" ON "orders"."user_id" = "users"."id" '
+        'WHERE "users"."id" = {k} AND "orders"."amount" BETWEEN 10 AND 900 ORDER BY "orders"."created_at" DESC LIMIT 11'
+    ),
+    (
+        "SELECT u{n}.id AS u{n}_id, u{n}.name AS u{n}_name, u{n}.email AS u{n}_email, o_1.id AS o_1_id, o_1.amount AS o_1_amount "
+        "FROM users AS u{n} LEFT OUTER JOIN orders AS o_1 ON u{n}.id = o_1.user_id WHERE u{n}.id = {k}"
+    ),
+    (
+        'SELECT "t{n}"."id", "t{n}"."email" FROM "public"."users" AS "t{n}" WHERE ("t{n}"."id") IN '
+        '(SELECT "j"."user_id" FROM "public"."orders" AS "j" WHERE "j"."amount" > 490 AND "j"."id" < {k}) LIMIT 10 OFFSET 0'
+    ),
+    (
+        "SELECT date_trunc('month', o.created_at) AS m{n}, o.region, sum(o.amount) AS total, count(DISTINCT o.user_id) AS buyers "
+        "FROM orders o WHERE o.id < {k} GROUP BY 1, 2 ORDER BY 1, 2"
+    ),
+    (
+        "SELECT * FROM (SELECT o.id, o.user_id, o.amount, row_number() OVER (PARTITION BY o.user_id ORDER BY o.amount DESC) AS r{n} "
+        "FROM orders o WHERE o.id < {k}) ranked WHERE ranked.r{n} = 1"
+    ),
+    (
+        "WITH spent AS (SELECT user_id, sum(amount) AS s{n} FROM orders WHERE id < {k} GROUP BY user_id), "
+        "best AS (SELECT user_id, s{n} FROM spent ORDER BY s{n} DESC LIMIT 5) "
+        "SELECT u.name, u.email, b.s{n} FROM best b JOIN users u ON u.id = b.user_id ORDER BY b.s{n} DESC"
+    ),
+    "SELECT {c} FROM users WHERE lower(users.name) LIKE 'a%' AND users.id IN ({k}, 2, 3, 4, 5) AND users.region IS NOT NULL",
+    "SELECT count(*) FILTER (WHERE region = 'eu') AS e{n}, max(id) AS top, min(created_at) AS since FROM users WHERE id < {k}",
+    "SELECT u.id AS x{n}, coalesce(u.email, '-') AS mail, CASE WHEN u.id < 9 THEN 'old' ELSE 'new' END AS age FROM users u WHERE u.id = {k}",
+    "SELECT id AS i{n}, region FROM users WHERE id = {k} UNION ALL SELECT user_id, region FROM orders WHERE id = {k} ORDER BY 1",
+    (
+        "SELECT c.relname AS r{n}, a.attname, format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_class c "
+        "JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid WHERE c.relname = 'users' AND a.attnum > 0 ORDER BY a.attnum LIMIT {k}"
+    ),
+)
+_COLUMNS = ("id", "name", "email", "ssn", "region", "created_at")
+
+
+def mixed(number: int) -> str:
+    """Return a statement of the mix whose shape no other number has."""
+    kept = [name for place, name in enumerate(_COLUMNS) if number // len(MIX) >> place & 1] or [
+        "id"
+    ]
+    columns = ", ".join(f'"users"."{name}" AS "{name}_{number}"' for name in kept)
+    return MIX[number % len(MIX)].format(n=number, k=number + 1, c=columns)
+
+
 _LINE = re.compile(r"^sluice_plan_seconds_(bucket|sum|count)\{(.*)\} (\S+)$", re.MULTILINE)
 
 
@@ -25,7 +76,7 @@ def shape(number: int) -> str:
 
 
 def stages(before: str, after: str) -> dict[str, dict[str, float]]:
-    """Return mean, p50 and p99 in microseconds of each stage between two readings of ``/metrics``.
+    """Return mean, p50, p95 and p99 in microseconds of each stage between two readings of ``/metrics``.
 
     The percentiles are interpolated inside a bucket of the histogram.
     """
@@ -41,6 +92,7 @@ def stages(before: str, after: str) -> dict[str, dict[str, float]]:
             found[stage] = {
                 "mean": round(total / count * 1e6),
                 "p50": round(_quantile(edges, count * 0.5) * 1e6),
+                "p95": round(_quantile(edges, count * 0.95) * 1e6),
                 "p99": round(_quantile(edges, count * 0.99) * 1e6),
             }
     return found

@@ -14,7 +14,7 @@ from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 TREE_CHARACTERS_MAX: Final = 7_500_000
 """Of the tree as JSON, beyond the text's own length: 35,000 conditions, 150,000 numbers, or a megabyte of INSERT."""
 RELATION_CHARACTERS: Final = 600
-"""What a FROM item or a sub-select counts for beside its own text: it is resolved, and may be replaced."""
+"""What a FROM item, a join, a sub-select or an arm of UNION counts for beside its own text."""
 CODE_BYTES_MAX: Final = 2 << 20
 """Of the tokens without what is inside of literals, above which nothing is parsed: the parser itself has no bound."""
 TEXT_BYTES_FREE: Final = 768 << 10
@@ -53,7 +53,7 @@ def too_large(document: str, text: bytes) -> bool:
         return True
     if weight * 8 < TREE_CHARACTERS_MAX:
         return False  # A relation and a sub-select are a hundred characters themselves.
-    items = document.count('"relname":') + document.count('"SelectStmt":')
+    items = sum(document.count(key) for key in ('"relname":', '"SelectStmt":', '"larg":'))
     return weight + items * RELATION_CHARACTERS > TREE_CHARACTERS_MAX
 
 
