@@ -13,6 +13,7 @@ from sluice_proxy.facts.analysis import Analysis, constant_string, denied_functi
 from sluice_proxy.facts.callsites import extent, first_argument, kept_name
 from sluice_proxy.facts.naming import literal, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.rowtypes import aggregated
 from sluice_proxy.facts.scopes import Level
 from sluice_proxy.facts.setting_calls import setting as setting_call
 from sluice_proxy.facts.traits import BOOL, TEXT, Trait, joined, leaking
@@ -112,9 +113,7 @@ def call(a: Analysis, body: Node, level: Level) -> Trait:
     category = a.categories.get(tuple(names)) or _category(a, body, names)
     walk = _walk[0]
     if names[-1] == "array_agg":
-        a.typed_rows.update(
-            id(item["ColumnRef"]) for item in body.get("args", ()) if "ColumnRef" in item
-        )
+        aggregated(a, body)
     parts = [walk(a, item, level) for item in body.get("args", ())]
     if category == _ABSENT:
         raise undefined(a, body, parts)

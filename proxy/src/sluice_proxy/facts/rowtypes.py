@@ -9,7 +9,7 @@ from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.domains import accepted
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.scopes import Source
-from sluice_proxy.facts.tree import Node
+from sluice_proxy.facts.tree import Node, unwrap
 from sluice_proxy.masks import mask_sql
 
 
@@ -76,6 +76,38 @@ def keep_row_type(a: Analysis, body: Node, source: Source) -> None:
     if source.nullable:
         row = f"CASE WHEN {name} IS DISTINCT FROM NULL THEN {row} END"
     a.replace(index, end, _named(a, body, source, (index, end), row))
+
+
+def repeated(a: Analysis, body: Node) -> None:
+    """Mark whole rows in GROUP BY, DISTINCT and ORDER BY that must be the same expression as a result column.
+
+    Under its own name a result column is found by that; under another one PostgreSQL compares the expressions.
+    """
+    clauses = ("groupClause", "distinctClause", "sortClause")
+    items = [item for clause in clauses for item in body.get(clause, ()) if item]
+    if not items:
+        return
+    targets = [unwrap(item)[1] for item in body.get("targetList", ())]
+    columns = [(target.get("name"), _bare(target["val"])) for target in targets]
+    named = {name or column for name, column in columns}
+    again = {column for _, column in columns if column is not None} - named
+    for item in items:
+        node = item["SortBy"]["node"] if "SortBy" in item else item
+        if _bare(node) in again:
+            a.typed_rows.add(id(node["ColumnRef"]))
+
+
+def _bare(node: Node) -> str | None:
+    fields = node.get("ColumnRef", {}).get("fields", ())
+    return fields[0]["String"].get("sval") if len(fields) == 1 and "String" in fields[0] else None
+
+
+def aggregated(a: Analysis, body: Node) -> None:
+    """Mark the whole rows that array_agg gathers, and those that it sorts by."""
+    for item in (*body.get("args", ()), *body.get("agg_order", ())):
+        node = item["SortBy"]["node"] if "SortBy" in item else item
+        if "ColumnRef" in node:
+            a.typed_rows.add(id(node["ColumnRef"]))
 
 
 def _checked(source: Source) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sluice_proxy.facts import grouping, sources
+from sluice_proxy.facts import grouping, rowtypes, sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.calls import window
 from sluice_proxy.facts.columns import operand, operand_of
@@ -226,6 +226,7 @@ def _plain(a: Analysis, body: Node, level: Level, result: Query, role: str) -> N
         sources.from_item(a, item, level)
     sources.name_apart(level)
     targets = body.get("targetList", [])
+    rowtypes.repeated(a, body)
     total = condition(a, body.get("whereClause"), level, "where") and sources.all_total(level)
     traits = _targets(a, targets, level, result, top=role == "top" and a.nested == 1)
     every(a, [item for item in body.get("distinctClause", ()) if item], level)
