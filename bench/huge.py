@@ -108,7 +108,7 @@ def measure() -> dict[str, Any]:
         server = stack.enter_context(Server(find(), settings={"max_stack_depth": "6MB"}))
         server.create_database("shop", SHOP / "schema.sql")
         with psycopg.connect(server.admin_dsn, autocommit=True) as admin:
-            admin.execute(f"ALTER ROLE support_ro SET statement_timeout = '{SERVER_S}s'")
+            admin.execute(f"ALTER ROLE support_ro SET statement_timeout = '{SERVER_S}s'".encode())
         sluice = stack.enter_context(
             Sluice(server, dbname="shop", policies=policies, namespace="shop")
         )

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from sluice_proxy import _native
 from sluice_proxy.decisions import Level, SessionContext
 from sluice_proxy.facts import read_facts
 from sluice_proxy.facts.bounds import too_large
 from sluice_proxy.facts.lexer import Tokens
 from sluice_proxy.facts.model import StatementFacts
 from sluice_proxy.facts.rough import rough
-from sluice_proxy.facts.tree import written
+from sluice_proxy.facts.tree import dismantle, statements, written
+from sluice_proxy.plan import whole
 from sluice_proxy.reports import ClientError, SqlState
 
 Open = Callable[..., Any]
@@ -158,3 +160,25 @@ def test_bound_counts_what_is_outside_of_literals() -> None:
     assert not too_large(written(value), value)
     text = HUGE["conditions"].encode()
     assert too_large(written(text), text)
+
+
+def test_denied_text_is_audited_by_its_beginning() -> None:
+    short, long = b"SELECT 1, 'x'", b"SELECT " + b"id, " * 400_000 + b"1"
+    assert whole(short) == (0, len(_native.tokens(short)))
+    start, end = whole(long)
+    assert (start, end < len(_native.tokens(long[: 64 << 10]))) == (0, True)
+    assert end > 20_000
+    assert whole(b"SELECT '" + b"x" * 200_000 + b"'")[1] <= 2
+
+
+def test_trees_are_the_same_however_they_are_made_and_go_away_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = f"SELECT a, {numbers(500, 'f(#)')} FROM t WHERE b IN ({numbers(500, '#')})".encode()
+    document = written(text)
+    plain = statements(document, text)
+    monkeypatch.setattr("sluice_proxy.facts.tree.HOOKED_CHARACTERS_MIN", 0)
+    hooked = statements(document, text)
+    assert hooked == plain
+    dismantle(hooked)
+    assert hooked != plain
