@@ -54,9 +54,10 @@ TEXTS: dict[str, Callable[[], str]] = {
     "1,000 joined masks": lambda: "SELECT " + _list(1_000, lambda i: f"u{i}.email") + " FROM "
     + _list(1_000, lambda i: f"users u{i}"),
     "10,000 WITH queries": lambda: f"WITH {_list(10_000, lambda i: f'c{i} AS (SELECT email FROM users)')} SELECT 1",
+    "4,000 WITH queries": lambda: f"WITH {_list(4_000, lambda i: f'c{i} AS (SELECT email FROM users)')} SELECT 1",
     "UNION of 2,000": lambda: _list(2_000, lambda i: f"SELECT id, email FROM users WHERE id = {i}", " UNION ALL "),
-    "4,000 sub-selects": lambda: "SELECT 1 FROM users u WHERE "
-    + _list(4_000, lambda i: f"EXISTS (SELECT FROM orders o WHERE o.user_id = u.id AND o.id = {i})", " OR "),
+    "3,000 sub-selects": lambda: "SELECT 1 FROM users u WHERE "
+    + _list(3_000, lambda i: f"EXISTS (SELECT FROM orders o WHERE o.user_id = u.id AND o.id = {i})", " OR "),
     "20,000 brackets": lambda: "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
     "500 nested sub-selects": lambda: "SELECT * FROM " + "(SELECT * FROM " * 500 + "users" + ") x" * 500,
     "50,000 nested arrays": lambda: "SELECT " + "ARRAY[" * 50_000 + "1" + "]" * 50_000,
