@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.columns import check_field
-from sluice_proxy.facts.expressions import every, expression, free_literals
+from sluice_proxy.facts.comparing import free_literals
+from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.newrows import Given, GivenRow, hold, outside, watched
 from sluice_proxy.facts.predicates import clause_end
 from sluice_proxy.facts.refusals import not_understood, refused

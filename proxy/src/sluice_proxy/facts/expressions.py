@@ -8,8 +8,10 @@ from typing import Any, cast
 
 from sluice_proxy.facts import calls, columns, documents, joins, types
 from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.comparing import compared, free_literals, small_shift
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.scopes import Level, Query
+from sluice_proxy.facts.scopes import Level
+from sluice_proxy.facts.sublinks import sublink
 from sluice_proxy.facts.traits import BOOL, CONSTANT, Trait, joined, leaking
 from sluice_proxy.facts.tree import SINCE, Node, strings, unwrap
 
@@ -113,77 +115,17 @@ def _operator(a: Analysis, body: Node, level: Level) -> Trait:
     if kind in ("AEXPR_SIMILAR", "AEXPR_NULLIF"):
         return leaking(sides)
     if name in _COMPARISONS:
-        return _compared(a, body, left, right)
+        return compared(a, body, left, right)
     if kind == "AEXPR_OP" and name in ("+", "-"):
         sides = types.declared_alike(sides)
-        if _small_shift(body, sides):
+        if small_shift(body, sides):
             return joined(sides, kind="total")
     if kind == "AEXPR_OP" and "lexpr" not in body and right.kind == "const" and not right.parameter:
         return joined(sides, kind="const", base=right.base)
     return leaking(sides)
 
 
-def _compared(a: Analysis, body: Node, left: Trait, right: Trait) -> Trait:
-    """Return what a plain comparison is; long conditions compare the same column with constants of the same kind."""
-    key = (id(left), id(right))
-    kept = a.compared.get(key)
-    if kept is None:
-        trait, free = _comparison([left, right])
-        if len(a.compared) >= _COMPARED_MAX:
-            a.compared.clear()
-        # While it is kept, no other object has the numbers of the two.
-        kept = a.compared[key] = (trait, free, left, right)
-    if kept[1]:
-        _free_operands(a, body)
-    return kept[0]
-
-
-_COMPARED_MAX = 256
-
-
-def _comparison(sides: list[Trait]) -> tuple[Trait, bool]:
-    """Return what comparing is, and whether literals beside the operator decide nothing."""
-    sides = types.declared_alike(sides)
-    if all(side.value for side in sides) and types.comparable(sides):
-        return joined(sides, kind="total", base=BOOL), True
-    if any(side.leaky for side in sides) and all(side.value or side.leaky for side in sides):
-        return joined(sides), True  # Comparing does not raise: only the leaky operand counts.
-    return leaking(sides), False
-
-
 _EQUALITIES = frozenset({"AEXPR_OP", "AEXPR_NOT_DISTINCT"})
-
-
-def _small_shift(body: Node, sides: list[Trait]) -> bool:
-    """Say whether this is now() or a column, plus or minus a literal interval that cannot overflow anything."""
-    cast = body.get("rexpr", {}).get("TypeCast")
-    if cast is None or sides[0].columns or sides[0].parameter or not sides[0].value:
-        return False
-    return types.small_interval(cast)
-
-
-def _free_operands(a: Analysis, body: Node) -> None:
-    for side in ("lexpr", "rexpr"):
-        free_literals(a, body.get(side))
-
-
-def free_literals(a: Analysis, node: Node | None) -> None:
-    """Note that literals right here, or below plain casts and lists, decide nothing about the plan."""
-    if node is None:
-        return
-    if "A_Const" in node:
-        offset = node["A_Const"].get("location")
-        if offset is not None:
-            a.free.add(offset)
-    elif "TypeCast" in node:
-        if types.plain(node["TypeCast"]["typeName"]):
-            free_literals(a, node["TypeCast"]["arg"])
-    elif "List" in node:
-        for item in node["List"].get("items", ()):
-            free_literals(a, item)
-    elif "A_ArrayExpr" in node:
-        for item in node["A_ArrayExpr"].get("elements", ()):
-            free_literals(a, item)
 
 
 def _safe_pattern(pattern: str | None) -> bool:
@@ -220,53 +162,8 @@ def _boolean(a: Analysis, body: Node, level: Level) -> Trait:
 
 
 def _sublink(a: Analysis, body: Node, level: Level) -> Trait:
-    kind = body["subLinkType"]
     test = expression(a, body["testexpr"], level) if "testexpr" in body else CONSTANT
-    if kind in ("ANY_SUBLINK", "ALL_SUBLINK"):
-        calls.check_operator(a, strings(body.get("operName")) or ["="])
-    elif kind not in ("EXISTS_SUBLINK", "EXPR_SUBLINK", "ARRAY_SUBLINK"):
-        raise not_understood(f"a sub-select of the kind {kind}")
-    opening = _sublink_opening(a, body["location"], kind)
-    _, select = unwrap(body["subselect"])
-    query = a.query(a, select, level, end=a.tokens.close(opening), role="sublink")
-    operator = (strings(body.get("operName")) or ["="])[-1]
-    if kind == "ANY_SUBLINK" and a.joining and operator == "=":
-        joins.check_membership(test, query)
-    if kind == "ANY_SUBLINK" and query.leaky_targets and query.filtered:
-        a.fences.append(query)
-    outer = frozenset(query.level.outer if query.level else ())
-    parts = [test, Trait(refs=outer, columns=bool(outer))]
-    total = query.total and kind not in ("EXPR_SUBLINK", "ARRAY_SUBLINK")
-    compared = kind == "EXISTS_SUBLINK" or _comparable_rows(test, query)
-    if total and test.value and operator in _COMPARISONS and compared:
-        return joined([test, Trait(kind="total", refs=outer)], kind="total")
-    return leaking(parts)
-
-
-def _comparable_rows(test: Trait, query: Query) -> bool:
-    """Say whether comparing a value or row with what a sub-select shows cannot raise."""
-    if query.columns is None:
-        return False
-    shown = [columns.operand_of(query, name) for name in query.columns]
-    return all(
-        side.value and types.comparable([own, side])
-        for own, side in zip(test.parts or (test,), shown, strict=False)
-    )
-
-
-def _sublink_opening(a: Analysis, offset: int, kind: str) -> int:
-    tokens = a.tokens
-    index = tokens.at(offset)
-    if kind in ("ANY_SUBLINK", "ALL_SUBLINK") and tokens.word(index) not in ("in", "not"):
-        while tokens.word(index) not in ("any", "some", "all"):
-            index = tokens.close(index + 1) + 1 if tokens.raw(index + 1) == b"(" else index + 1
-            if index >= a.span[1]:
-                raise not_understood("a sub-select that cannot be found in the text")
-    while tokens.raw(index) != b"(":
-        index += 1
-        if index >= a.span[1]:
-            raise not_understood("a sub-select that cannot be found in the text")
-    return index
+    return sublink(a, body, level, test)
 
 
 def _case(a: Analysis, body: Node, level: Level) -> Trait:

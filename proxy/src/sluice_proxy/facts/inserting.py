@@ -8,7 +8,8 @@ from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.assigning import assignments, is_star, list_items
 from sluice_proxy.facts.bounds import ROWS_HELD_MAX, refused_as_too_large
 from sluice_proxy.facts.columns import check_field
-from sluice_proxy.facts.expressions import expression, free_literals
+from sluice_proxy.facts.comparing import free_literals
+from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.newrows import (
     HOLDER,
