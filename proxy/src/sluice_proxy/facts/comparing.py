@@ -7,6 +7,8 @@ from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.traits import BOOL, Trait, joined, leaking
 from sluice_proxy.facts.tree import Node
 
+COMPARISONS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
+
 
 def compared(a: Analysis, body: Node, left: Trait, right: Trait) -> Trait:
     """Return what a plain comparison is; long conditions compare the same column with constants of the same kind."""

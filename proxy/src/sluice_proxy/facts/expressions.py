@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from sluice_proxy.facts import calls, columns, documents, joins, types
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.comparing import compared, free_literals, small_shift
+from sluice_proxy.facts.comparing import COMPARISONS, compared, free_literals, small_shift
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level
 from sluice_proxy.facts.sublinks import sublink
@@ -17,7 +17,6 @@ from sluice_proxy.facts.tree import SINCE, Node, strings, unwrap
 
 Handler = Callable[[Analysis, Node, Level], Trait]
 
-_COMPARISONS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">="})
 _LIKE = frozenset({"AEXPR_LIKE", "AEXPR_ILIKE"})
 
 
@@ -114,7 +113,7 @@ def _operator(a: Analysis, body: Node, level: Level) -> Trait:
         return joined(sides, kind="total", base=BOOL) if total else leaking(sides)
     if kind in ("AEXPR_SIMILAR", "AEXPR_NULLIF"):
         return leaking(sides)
-    if name in _COMPARISONS:
+    if name in COMPARISONS:
         return compared(a, body, left, right)
     if kind == "AEXPR_OP" and name in ("+", "-"):
         sides = types.declared_alike(sides)

@@ -99,8 +99,8 @@ CATALOG_CHANGED = "sluice: catalog changed"
 def pin(source: Source) -> list[str]:
     """Return the condition that fails when another table has taken the name; it folds to nothing at planning.
 
-    The planner folds an OR from the left and stops at what is true: the failing side is looked at only when the table is
-    another one. A CASE says the same and takes longer to plan, as does every type that is named.
+    The planner folds an OR from the left and stops at what is true: the failing side is looked at only when the table
+    is another one. A CASE says the same and takes longer to plan, as does every type that is named.
     """
     table = source.relation
     if table is None or table.schema in SYSTEM_SCHEMAS:

@@ -6,8 +6,8 @@ from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.refusals import not_understood
+from sluice_proxy.facts.resultnames import figured
 from sluice_proxy.facts.scopes import Level, Query, Source
-from sluice_proxy.facts.select import figured
 from sluice_proxy.facts.tree import SINCE, Node, strings, unwrap
 from sluice_proxy.masks import mask_sql
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sluice_proxy.facts import grouping, rowtypes, sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.calls import window
