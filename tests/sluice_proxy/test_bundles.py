@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from sluice_proxy.bundles import BundleClient, BundleRefusedError, BundleServer, verify_bundle
 from sluice_proxy.bundles.server import CONTENT_TYPE, parse_go_time
+from sluice_proxy.loopback import LoopbackFiles, listen
 
 
 class NoSource:
@@ -240,6 +241,37 @@ async def test_server_wants_its_token_and_answers_long_polls(making, tmp_path):
                 assert await answer.read() == second.raw
     finally:
         await server.stop()
+
+
+async def test_poll_from_before_the_start_is_answered_by_the_first_bundle(making, tmp_path):
+    LoopbackFiles(tmp_path).make()
+    listener = listen(0)
+    assert not listener.get_inheritable()
+    port = listener.getsockname()[1]
+    with pytest.raises(OSError, match=f"while attempting to bind on address .*{port}"):
+        listen(port)
+    client = client_of(making, tmp_path)
+    server = BundleServer(client, tmp_path, port=port, listener=listener)
+    context = ssl.create_default_context(cafile=str(server.ca_path))
+    headers = {
+        "Authorization": f"Bearer {server.token_path.read_text()}",
+        "Prefer": "modes=snapshot,delta;wait=30",
+    }
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context)) as http:
+        polled = asyncio.create_task(
+            http.get(f"https://127.0.0.1:{port}/v1/bundle", headers=headers)
+        )
+        await asyncio.sleep(0.1)
+        await server.start()
+        try:
+            await asyncio.sleep(0.1)
+            assert not polled.done()
+            bundle = client.accept(making.signer.bundle(1))
+            async with asyncio.timeout(1), await polled as answer:
+                assert await answer.read() == bundle.raw
+        finally:
+            await server.stop()
+    assert listener.fileno() == -1
 
 
 def test_go_times_are_read():

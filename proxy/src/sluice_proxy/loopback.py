@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
+import socket
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from sluice_proxy.files import write_atomically
 
 ADDRESS: Final = "127.0.0.1"
 TOKEN_BYTES: Final = 32
+BACKLOG: Final = 128
+
+
+def listen(port: int) -> socket.socket:
+    """Take connections from now on; whoever connects waits until somebody answers.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    return socket.create_server((ADDRESS, port), backlog=BACKLOG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,10 @@ class LoopbackFiles:
 
     def make(self) -> None:
         """Make all of them anew."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        public = _certificate(key).public_bytes(serialization.Encoding.PEM)
-        private = key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
+        # Imported here: a sidecar in a pod is started with files that another process made.
+        from sluice_proxy.loopback_certificate import make_certificate  # noqa: PLC0415
+
+        private, public = make_certificate(ADDRESS)
         write_atomically(self._server, private + public)
         write_atomically(self.ca, public)
         write_atomically(self.token, secrets.token_urlsafe(TOKEN_BYTES).encode())
@@ -68,24 +69,3 @@ class LoopbackFiles:
     def forget_key(self) -> None:
         """Remove the private key: nobody needs to read it again."""
         self._server.unlink(missing_ok=True)
-
-
-def _certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sluice bundle service")])
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        # Made anew at every start; ten years, so that no running sidecar outlives it.
-        .not_valid_after(now + timedelta(days=3650))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(ADDRESS))]),
-            critical=False,
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )

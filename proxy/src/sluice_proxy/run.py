@@ -121,7 +121,12 @@ class Sidecar:
             keys=settings.bundle_keys,
             source=source,
         )
-        server = BundleServer(bundles, settings.runtime_directory, port=settings.bundle_port)
+        server = BundleServer(
+            bundles,
+            settings.runtime_directory,
+            port=settings.bundle_port,
+            listener=settings.bundle_listener,
+        )
         socket = socket_path(settings.runtime_directory)
         if settings.opa_program is None:
             return _Policy(bundles, server, OutsideOpa(socket), UnixOpaClient(socket))

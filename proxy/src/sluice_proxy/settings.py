@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,8 @@ class SidecarSettings:
     """None: somebody else starts OPA, with what ``opa_files.prepare_directory`` wrote into the runtime directory."""
     bundle_port: int = 0
     """Of the loopback service that OPA polls; 0: any free one. Needed when somebody else starts OPA."""
+    bundle_listener: socket.socket | None = field(default=None, repr=False)
+    """Listens on that port already, so that OPA waits instead of being refused; None: it is opened at the start."""
     first_policy_s: float | None = 30.0
     """So long may the first policy take; None: as long as it takes, not ready meanwhile."""
     health: tuple[str, int] | None = None

@@ -212,13 +212,14 @@ class Pod:
         self.opa.kill()
         self.opa.wait()
 
-    def start_proxy(self) -> None:
+    def start_proxy(self, listener: socket.socket | None = None) -> None:
         self.ended = asyncio.Event()
         self.sidecar = PodSidecar(
             self.environment,
             self.layout,
             health=("127.0.0.1", self.health_port),
             bundle_port=self.bundle_port,
+            listener=listener,
         )
         self.task = asyncio.create_task(self.sidecar.run(self.ended))
 

@@ -286,6 +286,23 @@ async def test_run_prints_audit_and_ends_orderly_by_sigterm(
     assert b"secret literal" not in output
 
 
+def test_run_says_which_port_is_taken(pod):
+    assert run_prepare(pod).returncode == 0
+    with socket.create_server(("127.0.0.1", pod.bundle_port)):
+        done = subprocess.run(
+            sidecar_command(pod, "run"),
+            env={"PATH": os.environ["PATH"], **pod.variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == 1
+    message = pod.layout.termination.read_text()
+    assert "the bundle service cannot be opened" in message
+    assert f"127.0.0.1', {pod.bundle_port}" in message
+    assert message in done.stderr
+
+
 def test_process_is_not_dumpable():
     code = (
         "import ctypes, resource\n"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
+from sluice_proxy.loopback import listen
+from sluice_proxy.sidecar import process
 
 SCHEMA = """\
 CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL);
@@ -357,6 +361,34 @@ async def test_a_pod_without_a_bundle_waits_and_says_so(operator, make_pod, sign
     operator.publish(signed(1), 1)
     await pod.ready()
     assert await pod.stop_proxy() == 0
+
+
+async def test_opa_waits_for_the_operator_briefly_and_is_refused_then(
+    operator, make_pod, signed, database, monkeypatch
+):
+    monkeypatch.setattr(process, "KEPT_AFTER_S", 0.3)
+    await operator.stop()
+    pod = make_pod(database)
+    pod.prepare()
+    listener = listen(pod.bundle_port)
+    pod.start_opa()
+    pod.start_proxy(listener)
+
+    def refused() -> bool:
+        with contextlib.suppress(ConnectionRefusedError), socket.socket() as client:
+            client.connect(("127.0.0.1", pod.bundle_port))
+            return False
+        return True
+
+    assert not refused()
+    await until(refused)
+    operator.begin()
+    operator.publish(signed(1), 1)
+    await operator.start()
+    await pod.ready()
+    assert not refused()
+    assert await pod.stop_proxy() == 0
+    assert refused()
 
 
 async def test_frozen_data_plane_is_stale_although_opa_has_activated(

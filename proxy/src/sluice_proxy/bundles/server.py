@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import socket
+import ssl
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -29,7 +31,14 @@ _NOT_REACHED: Final = "request failed: "
 class BundleServer:
     """Serves one client's bundle to one OPA."""
 
-    def __init__(self, client: BundleClient, directory: Path, *, port: int = 0) -> None:
+    def __init__(
+        self,
+        client: BundleClient,
+        directory: Path,
+        *,
+        port: int = 0,
+        listener: socket.socket | None = None,
+    ) -> None:
         """Make one; nothing is opened yet.
 
         Args:
@@ -37,10 +46,12 @@ class BundleServer:
             directory: Private; certificate and token are there for OPA.
             port: 0: a free one, and certificate and token are made at the start; otherwise they are there already,
                 made by ``LoopbackFiles.make``, because OPA was started before.
+            listener: Listens on that port already (``loopback.listen``); from the start on it is closed here.
         """
         self._client = client
         self._files = LoopbackFiles(directory)
         self._port = port
+        self._listener = listener
         self._token = ""
         self._runner: web.AppRunner | None = None
         self._stopping = asyncio.Event()
@@ -74,9 +85,14 @@ class BundleServer:
         application.router.add_post(STATUS_PATH, self._status)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.TCPSite(self._runner, ADDRESS, self._port, ssl_context=context).start()
+        await self._site(self._runner, context).start()
         port = cast("tuple[str, int]", self._runner.addresses[0])[1]
         self.url = f"https://{ADDRESS}:{port}"
+
+    def _site(self, runner: web.AppRunner, context: ssl.SSLContext) -> web.BaseSite:
+        if self._listener is not None:
+            return web.SockSite(runner, self._listener, ssl_context=context)
+        return web.TCPSite(runner, ADDRESS, self._port, ssl_context=context)
 
     def end_polls(self) -> None:
         """Answer polls at once from now on, and take no more status: OPA is about to be stopped."""

@@ -6,13 +6,16 @@ import argparse
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from sluice_proxy import logs
+from sluice_proxy import logs, loopback
 from sluice_proxy.sidecar.environment import Environment, Layout, SettingError
+from sluice_proxy.sidecar.hardening import harden
+from sluice_proxy.start_errors import ListenError, StartError
 
 OK: Final = 0
 CANNOT_START: Final = 1
@@ -61,16 +64,26 @@ def _prepare(environment: Environment, layout: Layout, bundle_port: int) -> int:
 def _run(
     environment: Environment, layout: Layout, health: tuple[str, int], bundle_port: int
 ) -> int:
-    from sluice_proxy.opa_files import OpaError  # noqa: PLC0415
-    from sluice_proxy.sidecar.hardening import harden  # noqa: PLC0415
-    from sluice_proxy.sidecar.process import serve  # noqa: PLC0415
-    from sluice_proxy.start_errors import StartError  # noqa: PLC0415
-
     try:
         harden()
-        return asyncio.run(serve(environment, layout, health=health, bundle_port=bundle_port))
+        # Before all that takes half a second to import: OPA, which runs already, then waits instead of being refused
+        # and trying again up to a second later.
+        listener = _bundle_listener(bundle_port)
+        from sluice_proxy.opa_files import OpaError  # noqa: PLC0415
+        from sluice_proxy.sidecar.process import serve  # noqa: PLC0415
+    except (StartError, OSError) as error:
+        return _refuse(layout, f"The proxy cannot start: {error}", CANNOT_START)
+    try:
+        return asyncio.run(serve(environment, layout, health=health, listener=listener))
     except (StartError, OpaError, OSError) as error:
         return _refuse(layout, f"The proxy cannot start: {error}", CANNOT_START)
+
+
+def _bundle_listener(port: int) -> socket.socket:
+    try:
+        return loopback.listen(port)
+    except OSError as error:
+        raise ListenError(f"the bundle service cannot be opened: {error}") from error
 
 
 def _refuse(layout: Layout, message: str, code: int) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import socket
 import sys
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -58,11 +59,22 @@ class PodSidecar:
         *,
         health: tuple[str, int] = HEALTH,
         bundle_port: int = BUNDLE_PORT,
+        listener: socket.socket | None = None,
     ) -> None:
+        """Make one; nothing is opened yet.
+
+        Args:
+            environment: What the webhook said.
+            layout: Where everything is.
+            health: Host and port of health and metrics.
+            bundle_port: Where OPA asks for bundles.
+            listener: Listens there already (``loopback.listen``); it is closed here.
+        """
         self._environment = environment
         self._layout = layout
         self._health = health
         self._bundle_port = bundle_port
+        self._listener = listener
         self._remote = Remote(environment.bundles_url, layout.token, environment.trust)
         self._source = RemoteSource(self._remote)
         self._databases = Databases()
@@ -130,6 +142,7 @@ class PodSidecar:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self.sidecar is not None:
             await self.sidecar.stop()
+        self._refuse_polls()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -177,8 +190,16 @@ class PodSidecar:
             if kept is not None and late and kept.pod_uid == self._environment.pod_uid:
                 log.warning("the identity of the last run is used", **{keys.PROFILE: kept.profile})
                 return kept
+            if late:
+                self._refuse_polls()
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
             delay = min(delay * 2, RETRY_MAX_S)
+
+    def _refuse_polls(self) -> None:
+        """Close what OPA waits at: nobody will answer soon, and refused polls pile up nowhere."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
 
     async def _try_identity(self) -> Identity | str:
         """Return the identity, or why there is none."""
@@ -204,6 +225,7 @@ class PodSidecar:
             runtime_directory=layout.run,
             opa_program=None,
             bundle_port=self._bundle_port,
+            bundle_listener=self._listener,
             first_policy_s=None,
             resolver="dns",
             health=self._health,
@@ -236,14 +258,21 @@ async def serve(
     layout: Layout,
     *,
     health: tuple[str, int] = HEALTH,
-    bundle_port: int = BUNDLE_PORT,
+    listener: socket.socket,
 ) -> int:
     """Run the proxy container until SIGTERM or SIGINT; a second signal cuts the sessions that are left.
+
+    Args:
+        environment: What the webhook said.
+        layout: Where everything is.
+        health: Host and port of health and metrics.
+        listener: Where OPA asks for bundles (``loopback.listen``); it is closed here.
 
     Raises:
         StartError: It cannot start.
     """
-    pod = PodSidecar(environment, layout, health=health, bundle_port=bundle_port)
+    port = listener.getsockname()[1]
+    pod = PodSidecar(environment, layout, health=health, bundle_port=port, listener=listener)
     ended = asyncio.Event()
 
     def take(number: signal.Signals) -> None:
