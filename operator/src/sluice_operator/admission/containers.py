@@ -129,7 +129,6 @@ def our_containers(
     ]
     environment = _environment(settings, tuning, databases)
     image = settings.proxy_image
-    opa_probe = ("/health", names.OPA_PORT)
     return [
         {
             **_container(names.INIT, image, settings, ["prepare"]),
@@ -142,8 +141,8 @@ def our_containers(
             **_container(names.OPA, settings.opa_image, settings, list(OPA_ARGUMENTS)),
             "restartPolicy": "Always",
             "resources": requirements(tuning.opa),
-            "startupProbe": _probe(*opa_probe, period=1, failures=_STARTUP_FAILURES),
-            "livenessProbe": _probe(*opa_probe, period=10, failures=6),
+            # No startup probe: the kubelet starts the proxy beside it, which waits for its socket and has one for both.
+            "livenessProbe": _probe("/health", names.OPA_PORT, period=10, failures=6),
             "volumeMounts": [run, no_token],
         },
         {
