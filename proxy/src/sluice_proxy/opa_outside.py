@@ -31,6 +31,7 @@ class OutsideOpa:
         """
         self._socket = socket
         self._refused: int | None = None
+        self._listened = False
         self.restarts = 0
         self.problem: str | None = "OPA does not listen yet"
         """Why it cannot be asked; None when it can."""
@@ -49,7 +50,11 @@ class OutsideOpa:
             problem = await self._look()
             if problem != self.problem:
                 if problem is None:
+                    self._listened = True
                     log.info("OPA listens", **{keys.PATH: str(self._socket)})
+                elif not self._listened:
+                    # It is started beside us, a moment before.
+                    log.info("waiting for OPA", **{keys.REASON: problem})
                 else:
                     self.restarts += 1
                     log.error("OPA does not listen", **{keys.REASON: problem})

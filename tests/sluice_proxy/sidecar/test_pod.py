@@ -363,6 +363,28 @@ async def test_a_pod_without_a_bundle_waits_and_says_so(operator, make_pod, sign
     assert await pod.stop_proxy() == 0
 
 
+async def test_proxy_that_starts_before_opa_waits_and_counts_no_restart(
+    operator, make_pod, signed, database
+):
+    operator.publish(signed(1), 1)
+    pod = make_pod(database)
+    pod.prepare()
+    pod.start_proxy()
+    await until(lambda: pod.sidecar.sidecar is not None)
+    running = pod.sidecar.sidecar
+    await until(lambda: running.not_ready().get("opa") == "OPA's socket is not there")
+    pod.start_opa()
+    await pod.ready()
+
+    def restarts() -> float:
+        return next(value for name, _, value in running.counters() if name == "opa_restarts")
+
+    assert restarts() == 0
+    pod.kill_opa()
+    await until(lambda: restarts() == 1)
+    assert await pod.stop_proxy() == 0
+
+
 async def test_opa_waits_for_the_operator_briefly_and_is_refused_then(
     operator, make_pod, signed, database, monkeypatch
 ):
