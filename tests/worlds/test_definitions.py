@@ -18,6 +18,9 @@ ROLE = "builder"
 SCHEMA = f"""
 CREATE ROLE {ROLE} LOGIN;
 GRANT CREATE, USAGE ON SCHEMA public TO {ROLE};
+CREATE TABLE held (id int PRIMARY KEY, secret text, shown text);
+GRANT SELECT, INSERT, UPDATE, DELETE ON held TO {ROLE};
+CREATE FUNCTION peek(anyelement) RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT secret FROM public.held';
 """
 HEAD = {"apiVersion": "sluice.dev/v1alpha1"}
 CLASSIFICATION = HEAD | {
@@ -145,3 +148,87 @@ def test_definitions_are_changed_one_after_the_other_beside_changes_of_others(
             admin.execute(f"CREATE TABLE beside_{number} (id int)".encode())
             session.execute(step.encode(), binary=extended)
             admin.execute(f"DROP TABLE beside_{number}".encode())
+
+
+MADE = b"CREATE TEMP TABLE t (id int, secret text, held text); INSERT INTO t VALUES (1, 'x', 'y')"
+SHORT = b"CREATE TEMP TABLE t (id int); INSERT INTO t VALUES (1)"
+WRITES = [
+    "UPDATE held SET shown = (SELECT secret FROM t)",
+    "UPDATE held SET shown = (SELECT z.secret FROM (SELECT secret FROM t) z)",
+    "UPDATE held SET shown = (SELECT secret FROM (SELECT * FROM t) z)",
+    "UPDATE held SET shown = (WITH z AS (SELECT * FROM t) SELECT secret FROM z)",
+    "UPDATE held SET shown = (SELECT max(secret) FROM t WHERE secret > 'a' GROUP BY secret ORDER BY secret)",
+    "UPDATE held SET shown = (SELECT held::text FROM t)",
+    "UPDATE held SET shown = 'x' RETURNING (SELECT secret FROM t)",
+    "UPDATE held SET shown = 'x' RETURNING (SELECT held::text FROM t)",
+    "UPDATE held SET shown = 'hit' WHERE EXISTS (SELECT FROM t WHERE secret LIKE 'canary%')",
+    "DELETE FROM held WHERE 'canary' IN (SELECT secret FROM t) RETURNING 'hit'",
+    "INSERT INTO held VALUES (1) ON CONFLICT (id) DO UPDATE SET shown = (SELECT secret FROM t)",
+    "MERGE INTO held USING (SELECT 1 AS one) s ON id = one WHEN MATCHED THEN UPDATE SET shown = (SELECT secret FROM t)",
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize(
+    ("before", "change"),
+    [
+        (MADE, "ALTER TABLE t DROP COLUMN secret, DROP COLUMN held"),
+        (SHORT, "CREATE TEMP TABLE IF NOT EXISTS t (id int, secret text, held text)"),
+    ],
+    ids=["dropped", "never made"],
+)
+def test_column_that_is_gone_never_means_the_target_of_a_write(
+    session: psycopg.Connection[Any],
+    admin: psycopg.Connection[Any],
+    before: bytes,
+    change: str,
+    write: str,
+) -> None:
+    admin.execute("TRUNCATE held; INSERT INTO held VALUES (1, 'canary', 'x')")
+    session.execute(before)
+    with pytest.raises(psycopg.Error):
+        session.execute(f"{change}; {write}".encode())
+    rows = admin.execute("SELECT secret, shown FROM held").fetchall()
+    assert rows == [("canary", "x")]
+
+
+def test_column_that_the_transaction_renamed_never_means_the_target_of_a_write(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    admin.execute("TRUNCATE held; INSERT INTO held VALUES (1, 'canary', 'x')")
+    admin.execute("DROP TABLE IF EXISTS plain; CREATE TABLE plain (id int, shown text, held text)")
+    admin.execute("INSERT INTO plain VALUES (1, 'x', 'y')")
+    admin.execute(f"ALTER TABLE plain OWNER TO {ROLE}".encode())
+    known(session, b"SELECT held FROM plain")
+    session.execute("BEGIN")
+    session.execute("ALTER TABLE plain RENAME COLUMN held TO other")
+    with pytest.raises(psycopg.Error):
+        session.execute("UPDATE held SET shown = (SELECT held::text FROM plain)")
+    session.execute("ROLLBACK")
+
+
+def test_value_of_another_table_is_written_beside_a_masked_column_of_its_name(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    admin.execute("TRUNCATE held; INSERT INTO held VALUES (1, 'canary', 'x')")
+    session.execute(MADE)
+    session.execute("UPDATE held SET shown = (SELECT secret FROM t WHERE t.id = held.id)")
+    session.execute("UPDATE held SET secret = (SELECT max(secret) FROM t WHERE secret > 'a')")
+    assert admin.execute("SELECT secret, shown FROM held").fetchall() == [("x", "x")]
+    for sql in (
+        "UPDATE held SET shown = (SELECT s FROM (SELECT secret AS s FROM t ORDER BY secret) z)",
+        "UPDATE held SET shown = (SELECT id::text AS secret FROM t ORDER BY secret)",
+        "DELETE FROM held WHERE id IN (SELECT id FROM t WHERE secret = 'x') AND false",
+        "INSERT INTO held VALUES (1) ON CONFLICT (id) DO UPDATE SET shown = (SELECT secret FROM t)",
+    ):
+        session.execute(sql.encode())
+
+
+@pytest.mark.parametrize("sql", ["SELECT t.peek FROM t", "SELECT z.peek FROM (SELECT * FROM t) z"])
+def test_column_that_is_gone_never_means_a_function(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], sql: str
+) -> None:
+    admin.execute("TRUNCATE held; INSERT INTO held VALUES (1, 'canary', 'x')")
+    session.execute(SHORT)
+    with pytest.raises(psycopg.Error):
+        session.execute(f"CREATE TEMP TABLE IF NOT EXISTS t (id int, peek text); {sql}".encode())

@@ -100,6 +100,8 @@ class Analysis:
     """It changes definitions, and no name gets another meaning."""
     dropped: tuple[str, ...] = ()
     target_alias: str | None = None
+    raw_targets: list[Source] = field(default_factory=list[Source])
+    """Governed targets of writes: references to them read raw rows."""
     exact: bool = False
     locking: bool = False
     refresh: bool = False

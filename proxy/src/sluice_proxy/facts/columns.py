@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from sluice_proxy.catalog.model import Column
-from sluice_proxy.facts import rowtypes
+from sluice_proxy.facts import rowtypes, vanished
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.refusals import not_understood, refused
@@ -110,6 +110,8 @@ def _nowhere(name: str, level: Level) -> None:
 
 
 def _bare(a: Analysis, body: Node, name: str, level: Level) -> Trait:
+    if a.raw_targets:
+        return _found(a, body, name, level)
     kept = level.bare.get(name)
     if kept is not None and level.sources and kept[0] is level.sources[-1]:
         return kept[1]
@@ -135,6 +137,8 @@ def _found(a: Analysis, body: Node, name: str, level: Level) -> Trait:
                 raise not_understood(
                     f'a column reference "{name}" that may mean more than one table'
                 )
+            if a.raw_targets:
+                vanished.keep_inside(a, body, name, [*unsure, *sure], level)
             traits = [_of_source(a, body, source, name, level) for source in sure]
             if len(traits) == 1 and not unsure:
                 return traits[0]
@@ -180,6 +184,8 @@ def _of_source(a: Analysis, body: Node, source: Source, name: str, level: Level)
     if source.has(name) is False:
         check_field(a, name)
         return _whole(a, source, level)
+    if source.governed is None and a.enforcing and vanished.computed(a, source, name):
+        check_field(a, name)
     known = source.column(name)
     source.wanted.add(name)
     if source.use is not None:

@@ -44,6 +44,8 @@ def target_of(a: Analysis, body: Node, level: Level) -> Source:
             )
         sources.qualify(a, relation, resolved)
         a.target_alias = alias
+        if source.governed is not None:
+            a.raw_targets.append(source)
     level.sources.append(source)
     return source
 
