@@ -125,9 +125,14 @@ class Demonstration:
             path = f'{{.status.conditions[?(@.type=="{name}")].{field}}}'
             return self.kubectl("-n", namespace, "get", resource, "-o", f"jsonpath={path}")
 
+        def settled() -> bool:
+            return condition("shop", "dap/support", "Enforced", "reason") != "SidecarsStale"
+
         # The stories rotate the key that signs policies more often than a pod of before can follow.
-        if "start the pod anew" in condition("shop", "dap/support", "Enforced", "message"):
-            return "two keys behind"
+        try:
+            until(settled, within_s=15)
+        except TimeoutError:
+            return "too many keys behind"
         # While admission was away no pod was made, and Kubernetes tries ever more rarely.
         if condition("support", "deployment/desk", "ReplicaFailure", "status") == "True":
             return "not made while admission was away"
