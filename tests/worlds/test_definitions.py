@@ -232,3 +232,22 @@ def test_column_that_is_gone_never_means_a_function(
     session.execute(SHORT)
     with pytest.raises(psycopg.Error):
         session.execute(f"CREATE TEMP TABLE IF NOT EXISTS t (id int, peek text); {sql}".encode())
+
+
+@pytest.mark.parametrize(
+    "sql", ["DROP TABLE base CASCADE", "ALTER TABLE base DROP COLUMN note CASCADE"]
+)
+def test_cascade_takes_no_governed_view_along(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], sql: str
+) -> None:
+    admin.execute("DROP TABLE IF EXISTS base CASCADE; CREATE TABLE base (id int, note text)")
+    admin.execute(
+        "CREATE VIEW over_base AS SELECT h.secret, b.note FROM held h JOIN base b USING (id)"
+    )
+    admin.execute(f"ALTER TABLE base OWNER TO {ROLE}".encode())
+    known(session, b"SELECT id FROM base")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        session.execute(sql.encode())
+    assert admin.execute("SELECT count(*) FROM over_base").fetchall() != []
+    admin.execute("DROP VIEW over_base; CREATE VIEW over_base AS SELECT note FROM base")
+    known(session, sql.encode())

@@ -104,6 +104,27 @@ def judge(a: Analysis, resolved: Resolved, what: str, action: str, kinds: str) -
         use.written = True
 
 
+def check_cascade(a: Analysis, resolved: Resolved, body: Node) -> None:
+    """Check what CASCADE takes along.
+
+    Raises:
+        ClientError: A governed view reads the table.
+    """
+    catalog, table = a.context.catalog, resolved.relation
+    if body.get("behavior") != "DROP_CASCADE" or catalog is None or table is None:
+        return
+    gone, new = set[int](), {table.oid}
+    while new:
+        gone |= new
+        new = {
+            each.oid
+            for each in catalog.by_oid.values()
+            if each.view is not None and not gone.isdisjoint(each.view.relations)
+        } - gone
+    if any(oid in a.governed for oid in gone):
+        raise ddl_refused(f'CASCADE of "{resolved.name}", which views with masked columns read')
+
+
 def _tied(a: Analysis, relation: Relation | None, seen: set[int]) -> bool:
     """Say whether a relation is governed, or one that it inherits from, is inherited by or reads."""
     if relation is None or a.context.catalog is None:

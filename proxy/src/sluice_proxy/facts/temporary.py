@@ -9,6 +9,7 @@ from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.lasting import (
     TABLES,
     changed,
+    check_cascade,
     ddl_refused,
     judge,
     made,
@@ -287,6 +288,7 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
         _, command = unwrap(item)
         if command.get("subtype", "AT_AddColumn") not in known:
             raise ddl_refused("this form of ALTER TABLE")
+        check_cascade(a, table, command)
         if "def" in command:
             kind, definition = unwrap(command["def"])
             if kind == "ColumnDef":
@@ -341,6 +343,8 @@ def drop(a: Analysis, body: Node) -> SessionEffects | None:
         raise ddl_refused(f"DROP {body['removeType'].removeprefix('OBJECT_').replace('_', ' ')}")
     names = [strings(unwrap(item)[1].get("items")) for item in body["objects"]]
     dropped = [_dropped(a, parts, kinds, missing=bool(body.get("missing_ok"))) for parts in names]
+    for each in dropped:
+        check_cascade(a, each, body)
     index = a.span[0] + 2
     if a.tokens.word(index) == "concurrently":
         raise not_understood("DROP INDEX CONCURRENTLY")
