@@ -376,3 +376,55 @@ def test_function_that_comes_between_is_denied_and_not_called(
     else:
         pytest.fail("the catalog was not read again")
     admin.execute("DROP FUNCTION late")
+
+
+@pytest.mark.parametrize("separate", [True, False], ids=["messages", "one message"])
+def test_foreign_keys_tie_tables_that_no_policy_speaks_of(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], *, separate: bool
+) -> None:
+    admin.execute("DROP TABLE IF EXISTS posts, cats CASCADE")
+    admin.execute(f"ALTER TABLE notes OWNER TO {ROLE}".encode())
+    steps = (
+        "BEGIN",
+        "CREATE TABLE cats (id serial PRIMARY KEY, parent_id int REFERENCES cats (id) ON DELETE CASCADE)",
+        """CREATE TABLE public.posts (id int, cat_id int NOT NULL REFERENCES cats,
+           note_id int REFERENCES public.notes (id), up int, UNIQUE (id), FOREIGN KEY (up) REFERENCES posts (id) DEFERRABLE INITIALLY DEFERRED)""",
+        "ALTER TABLE posts ADD CONSTRAINT again FOREIGN KEY (cat_id) REFERENCES cats (id)",
+        "INSERT INTO cats VALUES (1, NULL), (2, 1)",
+        "INSERT INTO posts VALUES (1, 2, NULL, 1)",
+        "COMMIT",
+    )
+    for step in steps if separate else ("; ".join(steps),):
+        session.execute(step.encode())
+    known = """SELECT count(*), min(confrelid::regclass::text), max(confrelid::regclass::text) FROM pg_constraint
+               WHERE contype = 'f' AND conrelid IN ('cats'::regclass, 'posts'::regclass)"""
+    assert admin.execute(known.encode()).fetchall() == [(5, "cats", "posts")]
+    with pytest.raises(psycopg.errors.ForeignKeyViolation):
+        session.execute("INSERT INTO posts VALUES (2, 77, NULL, NULL)")
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "CREATE TABLE tied (id int REFERENCES users)",
+        "CREATE TABLE tied (id int REFERENCES public.users (id))",
+        "CREATE TABLE tied (id int, email text, FOREIGN KEY (email) REFERENCES users (email))",
+        "ALTER TABLE notes ADD FOREIGN KEY (id) REFERENCES users (id)",
+        "CREATE TABLE tied (id oid REFERENCES pg_catalog.pg_class (oid))",
+        "CREATE TABLE users (id int, up int REFERENCES public.users (id))",
+        "CREATE TABLE hidden (id int PRIMARY KEY, secret text); CREATE TABLE tied (id int REFERENCES hidden)",
+    ],
+)
+def test_foreign_key_to_what_a_policy_speaks_of_is_refused(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], sql: str
+) -> None:
+    admin.execute(
+        f"ALTER TABLE notes OWNER TO {ROLE}; GRANT REFERENCES ON users TO {ROLE}".encode()
+    )
+    session.execute("BEGIN")
+    with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.DuplicateTable)):
+        session.execute(sql.encode())
+    session.execute("ROLLBACK")
+    assert admin.execute(
+        "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND confrelid = 'users'::regclass"
+    ).fetchone() == (0,)

@@ -93,7 +93,7 @@ class Analysis:
     created: tuple[str, tuple[str, ...]] | None = None
     """The temporary table that it makes, with its columns, when they are known beforehand."""
     place: Resolved | None = None
-    """Where the table goes that it makes, when that stays."""
+    """The table that it makes or alters, when that stays."""
     lasting: tuple[str, str, tuple[str, ...]] | None = None
     """Schema, name and columns of the table that stays and that it makes anew, when they are known beforehand."""
     nameless: bool = False

@@ -7,7 +7,7 @@ from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.refusals import refused
-from sluice_proxy.facts.tree import Node, unwrap
+from sluice_proxy.facts.tree import Node, strings, unwrap
 
 TABLES = "rp"
 """Kinds of relations that are tables."""
@@ -90,6 +90,45 @@ def changed(a: Analysis, relation: Node, what: str, action: str, kinds: str = TA
 
 def judge(a: Analysis, resolved: Resolved, what: str, action: str, kinds: str) -> None:
     """Judge the change of a relation that stays, and note that it needs an action of the policy."""
+    _check_free(a, resolved, what, kinds)
+    a.actions.add(action)
+    use = a.use(resolved)
+    if use is not None:
+        use.written = True
+
+
+def refer(a: Analysis, table: Resolved, element: Node) -> None:
+    """Judge a foreign key of a table that stays: it tells which keys there are in the table that it refers to.
+
+    Raises:
+        ClientError: A policy speaks of that table, or it is tied to one of which it does.
+    """
+    referred = element["pktable"]
+    a.visit(referred)
+    if a.kind == "create table" and _is_new(a, table, referred):
+        sources.qualify(a, referred, table)
+        return
+    resolved = sources.lookup(a, referred)
+    sources.check_unread(resolved)
+    if resolved.schema != "pg_temp":  # To a temporary one PostgreSQL itself says no.
+        _check_free(a, resolved, "a foreign key", TABLES)
+        use = a.use(resolved)
+        if use is not None:
+            use.read = True
+            use.reads.update(strings(element.get("pk_attrs")))
+    sources.qualify(a, referred, resolved)
+
+
+def _is_new(a: Analysis, table: Resolved, referred: Node) -> bool:
+    """Say whether a name means the table that the statement makes."""
+    if referred["relname"] != table.name:
+        return False
+    path = [each for each in a.context.search_path if not each.startswith("pg_")]
+    return referred.get("schemaname", path[0] if path else None) == table.schema
+
+
+def _check_free(a: Analysis, resolved: Resolved, what: str, kinds: str) -> None:
+    """Check that no policy speaks of a relation that stays."""
     relation = resolved.relation
     if resolved.temporary is not None:
         if resolved.temporary.kind not in kinds:
@@ -98,10 +137,6 @@ def judge(a: Analysis, resolved: Resolved, what: str, action: str, kinds: str) -
         raise ddl_refused(what)
     elif resolved.schema in ("pg_catalog", "information_schema") or _tied(a, relation, set()):
         raise ddl_refused(f'{what} of "{resolved.name}"')
-    a.actions.add(action)
-    use = a.use(resolved)
-    if use is not None:
-        use.written = True
 
 
 def check_cascade(a: Analysis, resolved: Resolved, body: Node) -> None:

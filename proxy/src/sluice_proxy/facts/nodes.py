@@ -94,7 +94,7 @@ STATEMENTS: dict[str, Treatment] = {
             "VacuumStmt": "VACUUM and ANALYZE of own temporary tables.",
             "CreateStmt": (
                 "Temporary tables; others where the policy has ddl.create. Only temporary tables may be tied to each "
-                "other by INHERITS, partitions or foreign keys."
+                "other by INHERITS or partitions; foreign keys may refer to what no policy masks or filters."
             ),
             "CreateSeqStmt": "Temporary sequences; others where the policy has ddl.create.",
             "ViewStmt": (

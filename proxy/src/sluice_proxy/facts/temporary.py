@@ -15,6 +15,7 @@ from sluice_proxy.facts.lasting import (
     made,
     note_altered,
     note_made,
+    refer,
 )
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import Resolved, quoted, resolve
@@ -149,8 +150,11 @@ def constraint(a: Analysis, element: Node, level: Level) -> None:
 
 
 def _foreign_key(a: Analysis, element: Node, level: Level) -> None:
-    """Let one temporary table of the session refer to another, or to itself."""
+    """Let a temporary table of the session refer to such a one, and one that stays to what no policy speaks of."""
     table = element["pktable"]
+    if a.place is not None:
+        refer(a, a.place, element)
+        return
     if "schemaname" not in table and table["relname"] == level.sources[0].refname:
         a.visit(table)
         sources.qualify(a, table, Resolved("pg_temp", table["relname"]))
@@ -282,6 +286,8 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
     if body.get("objtype") != "OBJECT_TABLE":
         raise ddl_refused("ALTER")
     table = changed(a, body["relation"], "ALTER TABLE", "ddl.alter")
+    if table.schema != "pg_temp":
+        a.place = table
     level = _columns(table)
     known = _ALTERATIONS if table.schema == "pg_temp" else _ALTERATIONS - _TEMPORARY_ONLY
     for item in body["cmds"]:
