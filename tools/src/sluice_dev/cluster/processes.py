@@ -89,6 +89,8 @@ class Processes:
         if pid is not None:
             end(pid, how, within_s=within_s)
         self._pid_file(name).unlink(missing_ok=True)
+        for process in _LEFT_RUNNING:
+            process.poll()  # Else its object would say at the end that it still runs.
         return pid is not None
 
     def ended(self, name: str) -> bool:
