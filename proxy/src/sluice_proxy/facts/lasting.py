@@ -35,8 +35,7 @@ def made(a: Analysis, relation: Node, what: str) -> bool:
         a.actions.add("ddl.create")
         return False
     if schema is None:
-        path = [each for each in a.context.search_path if not each.startswith("pg_")]
-        schema = path[0] if path else "pg_catalog"
+        schema = _default_schema(a)
     if "catalogname" in relation or schema.startswith("pg_") or schema == "information_schema":
         raise ddl_refused(what)
     a.actions.add("ddl.create")
@@ -121,10 +120,14 @@ def refer(a: Analysis, table: Resolved, element: Node) -> None:
 
 def _is_new(a: Analysis, table: Resolved, referred: Node) -> bool:
     """Say whether a name means the table that the statement makes."""
-    if referred["relname"] != table.name:
-        return False
-    path = [each for each in a.context.search_path if not each.startswith("pg_")]
-    return referred.get("schemaname", path[0] if path else None) == table.schema
+    schema = referred.get("schemaname") or _default_schema(a)
+    return (schema, referred["relname"]) == (table.schema, table.name)
+
+
+def _default_schema(a: Analysis) -> str:
+    """Return where a new table goes whose name has no schema."""
+    path = (each for each in a.context.search_path if not each.startswith("pg_"))
+    return next(path, "pg_catalog")
 
 
 def _check_free(a: Analysis, resolved: Resolved, what: str, kinds: str) -> None:
