@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from sluice_dev.postgres import Server, find
-from sluice_dev.stack import Sluice
+from sluice_dev.restricted import Restriction
 
 ROLE = "builder"
 SCHEMA = f"""
@@ -22,51 +20,23 @@ CREATE TABLE held (id int PRIMARY KEY, secret text, shown text);
 GRANT SELECT, INSERT, UPDATE, DELETE ON held TO {ROLE};
 CREATE FUNCTION peek(anyelement) RETURNS text LANGUAGE sql SECURITY DEFINER AS 'SELECT secret FROM public.held';
 """
-HEAD = {"apiVersion": "sluice.dev/v1alpha1"}
-CLASSIFICATION = HEAD | {
-    "kind": "DataClassification",
-    "metadata": {"name": "built", "namespace": "built"},
-    "spec": {
-        "database": {"hosts": ["built-pg.built.svc"], "port": 5432, "name": "built"},
-        "enforcement": "enforce",
-        "unreviewedColumns": "allow",
-        "columns": [{"table": "public.*", "column": "secret", "class": "pii"}],
-    },
-}
-POLICY = HEAD | {
-    "kind": "DatabaseAccessPolicy",
-    "metadata": {"name": "builder", "namespace": "built"},
-    "spec": {
-        "mode": "enforce",
-        "databases": {"names": ["built"]},
-        "subjects": [{"role": {"names": [ROLE]}}],
-        "rules": [
-            {
-                "name": "all",
-                "effect": "allow",
-                "actions": [
-                    *("select", "insert", "update", "delete"),
-                    *("ddl.create", "ddl.alter", "ddl.drop", "session"),
-                ],
-            }
-        ],
-        "masks": [{"class": "pii", "mask": "redact"}],
-    },
-}
+RESTRICTION = Restriction(
+    name="built",
+    role=ROLE,
+    unreviewed="allow",
+    columns=[{"table": "public.*", "column": "secret", "class": "pii"}],
+    masks=[{"class": "pii", "mask": "redact"}],
+    actions=[
+        *("select", "insert", "update", "delete"),
+        *("ddl.create", "ddl.alter", "ddl.drop", "session"),
+    ],
+)
 
 
 @pytest.fixture(scope="module")
-def dsns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def dsns() -> Iterator[tuple[str, str]]:
     """DSNs straight to the server, as its administrator, and through Sluice."""
-    folder = tmp_path_factory.mktemp("policies")
-    (folder / "classification.yaml").write_text(json.dumps(CLASSIFICATION))
-    (folder / "policy.yaml").write_text(json.dumps(POLICY))
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(Server(find(), hba=[f"host all {ROLE} 127.0.0.1/32 trust"]))
-        server.create_database("built", SCHEMA)
-        sluice = stack.enter_context(
-            Sluice(server, dbname="built", policies=folder, namespace="built")
-        )
+    with RESTRICTION.running(SCHEMA) as (server, sluice):
         yield server.dsn(dbname="built"), sluice.dsn(user=ROLE, password="")
 
 

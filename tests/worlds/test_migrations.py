@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from sluice_dev.postgres import Server, find
-from sluice_dev.stack import Sluice
+from sluice_dev.restricted import Restriction
 
 ROLE = "migrator"
 SCHEMA = f"""
@@ -27,60 +23,26 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {ROLE};
 """
 
 
-def _policies() -> dict[str, Any]:
-    head = {"apiVersion": "sluice.dev/v1alpha1"}
-    columns = [
+RESTRICTION = Restriction(
+    name="mig",
+    role=ROLE,
+    unreviewed="allow",
+    columns=[
         {"table": "public.users", "column": "email", "class": "pii.email"},
         {"table": "public.*", "column": "secret", "class": "pii.email"},
-    ]
-    return {
-        "classification.yaml": head | {
-            "kind": "DataClassification",
-            "metadata": {"name": "mig", "namespace": "mig"},
-            "spec": {
-                "database": {"hosts": ["mig-pg.mig.svc"], "port": 5432, "name": "mig"},
-                "enforcement": "enforce",
-                "unreviewedColumns": "allow",
-                "columns": columns,
-            },
-        },
-        "policy.yaml": head | {
-            "kind": "DatabaseAccessPolicy",
-            "metadata": {"name": "migrator", "namespace": "mig"},
-            "spec": {
-                "mode": "enforce",
-                "databases": {"names": ["mig"]},
-                "subjects": [{"role": {"names": [ROLE]}}],
-                "rules": [
-                    {
-                        "name": "all",
-                        "effect": "allow",
-                        "actions": [
-                            *("select", "insert", "update", "delete", "merge", "copyIn", "copyOut"),
-                            *("ddl.create", "ddl.alter", "ddl.drop", "session"),
-                        ],
-                    }
-                ],
-                "masks": [{"class": "pii.email", "mask": "redact"}],
-            },
-        },
-    }  # fmt: skip
+    ],
+    masks=[{"class": "pii.email", "mask": "redact"}],
+    actions=[
+        *("select", "insert", "update", "delete", "merge", "copyIn", "copyOut"),
+        *("ddl.create", "ddl.alter", "ddl.drop", "session"),
+    ],
+)
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def both() -> Iterator[tuple[str, str]]:
     """DSNs straight to the server, as its administrator, and through Sluice."""
-    folder = tmp_path_factory.mktemp("policies")
-    for name, text in _policies().items():
-        (folder / name).write_text(json.dumps(text))
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(
-            Server(find(contrib=True), hba=[f"host all {ROLE} 127.0.0.1/32 trust"])
-        )
-        server.create_database("mig", SCHEMA)
-        sluice = stack.enter_context(
-            Sluice(server, dbname="mig", policies=Path(folder), namespace="mig")
-        )
+    with RESTRICTION.running(SCHEMA) as (server, sluice):
         yield server.dsn(dbname="mig"), sluice.dsn(user=ROLE, password="")
 
 

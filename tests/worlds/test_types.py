@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sluice_dev.cache import ROOT
-from sluice_dev.postgres import Server, find
-from sluice_dev.stack import Sluice
+from sluice_dev.restricted import Restriction
 from sluice_dev.worlds.identity import described
 from sluice_dev.worlds.judging import errors
 from sluice_dev.worlds.wire import Connection, Message, extended, query
@@ -60,51 +56,21 @@ def _tables() -> Iterator[str]:
     yield f"CREATE ROLE {ROLE} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {ROLE};"
 
 
-def _policies() -> dict[str, Any]:
-    head = {"apiVersion": "sluice.dev/v1alpha1"}
-    tables = [{"table": f"public.{name}", "column": "*", "class": f"zoo.{name}"} for name in MASKS]
-    return {
-        "classification.yaml": head | {
-            "kind": "DataClassification",
-            "metadata": {"name": "zoo", "namespace": "zoo"},
-            "spec": {
-                "database": {"hosts": ["zoo-pg.zoo.svc"], "port": 5432, "name": "zoo"},
-                "enforcement": "enforce",
-                "unreviewedColumns": "mask",
-                "columns": tables,
-            },
-        },
-        "policy.yaml": head | {
-            "kind": "DatabaseAccessPolicy",
-            "metadata": {"name": "reader", "namespace": "zoo"},
-            "spec": {
-                "mode": "enforce",
-                "databases": {"names": ["zoo"]},
-                "subjects": [{"role": {"names": [ROLE]}}],
-                "rules": [{"name": "read", "effect": "allow", "actions": ["select", "copyOut"]}],
-                "masks": [{"class": f"zoo.{name}", "mask": mask} for name, mask in MASKS.items()],
-            },
-        },
-    }  # fmt: skip
+RESTRICTION = Restriction(
+    name="zoo",
+    role=ROLE,
+    unreviewed="mask",
+    columns=[{"table": f"public.{name}", "column": "*", "class": f"zoo.{name}"} for name in MASKS],
+    masks=[{"class": f"zoo.{name}", "mask": mask} for name, mask in MASKS.items()],
+    actions=["select", "copyOut"],
+)
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Connection, Connection]]:
+def both() -> Iterator[tuple[Connection, Connection]]:
     """A session straight to the server, and one through Sluice."""
-    folder = tmp_path_factory.mktemp("policies")
-    for name, text in _policies().items():
-        (folder / name).write_text(json.dumps(text))
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(
-            Server(find(contrib=True), hba=[f"host all {ROLE} 127.0.0.1/32 trust"])
-        )
-        server.create_database("zoo", "\n".join(_tables()))
-        sluice = stack.enter_context(
-            Sluice(server, dbname="zoo", policies=Path(folder), namespace="zoo")
-        )
-        made = [
-            Connection(here.host, here.port, user=ROLE, dbname="zoo") for here in (server, sluice)
-        ]
+    with RESTRICTION.running("\n".join(_tables())) as here, contextlib.ExitStack() as stack:
+        made = [Connection(one.host, one.port, user=ROLE, dbname="zoo") for one in here]
         for connection in made:
             stack.callback(connection.close)
         yield made[0], made[1]
