@@ -27,8 +27,9 @@ matching contains [i, j] if {
 	some i, _ in scope.selection
 	some j, rule in sluice_data.policies[i].rules
 	rule.effect != "allow"
-	some spelling in rules.actions_of(rule)
-	some [t, _] in needs.touched_pairs[spelling]
+	some action, ts in needs.touched_by_action
+	rules.acts(rule, action)
+	some t in ts
 	has_table(object.get(rule, "tables", null), t)
 	has_class(object.get(rule, "classes", null), t)
 }

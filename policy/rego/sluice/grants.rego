@@ -1,19 +1,24 @@
 # Which needs of the statement the allow rules meet.
 package sluice.grants
 
+import data.sluice.classes
 import data.sluice.needs
 import data.sluice.rules
 import data.sluice.scope
 import data.sluice.windows
 import data.sluice_data
 
-# What each rule in force meets, by layer: [policy, rule, need].
-met[how] contains [i, j, need] if {
-	some i, how in scope.giving
+# What each rule in force meets, by layer: [policy, rule, need]. One complete document: asked for by layer and as a whole,
+# a partial one would be worked out twice.
+met := {how: {[i, j, need] |
+	some i, also in scope.giving
+	also == how
 	some j, rule in sluice_data.policies[i].rules
 	rule.effect == "allow"
 	object.get(rule, "when", null) in windows.open
 	some need in meets(rule)
+} |
+	some how in scope.layers
 }
 
 meets(rule) := on_tables(rule) if {
@@ -21,12 +26,29 @@ meets(rule) := on_tables(rule) if {
 } else := on_tables(rule) | on_statement(rule)
 
 on_tables(rule) := {[t, action, class] |
-	some spelling in object.get(rule, "actions", ["*"])
-	some [t, action] in needs.pairs[spelling]
-	some pattern in object.get(rule, "tables", ["*"])
+	some action, ts in needs.tables_by_action
+	rules.acts(rule, action)
+	some t in ts
+	speaks_of(rule, t)
+	some class in needs.read_classes[t]
+	admits(rule, class)
+}
+
+speaks_of(rule, _) if not rule.tables
+
+speaks_of(rule, t) if {
+	some pattern in rule.tables
 	needs.surely_like(pattern, t)
-	some name in object.get(rule, "classes", ["*"])
-	some class in object.get(needs.come_with[t], name, needs.always[t])
+}
+
+# Columns without a class, and those that nobody reviewed, come with the table; their mask hides them.
+admits(_, class) if class in {"", "unreviewed"}
+
+admits(rule, _) if not rule.classes
+
+admits(rule, class) if {
+	some name in rule.classes
+	name in classes.covering(class)
 }
 
 on_statement(rule) := {need |

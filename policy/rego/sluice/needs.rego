@@ -31,13 +31,8 @@ written := actions & rules.writing if {
 	actions & rules.writing != set()
 } else := actions
 
-# Tables and actions by the way in which a rule may spell the action.
-pairs := by_spelling({[t, action] | some t, needed_actions in by_table; some action in needed_actions})
-
-by_spelling(uses) := {spelling: {use | some use in uses; spelling in rules.spellings(use[1])} |
-	some use in uses
-	some spelling in rules.spellings(use[1])
-}
+# Tables by the action that they need.
+tables_by_action := {action: {t | some t, also in by_table; action in also} | some needed_actions in by_table; some action in needed_actions}
 
 # Classes read, by the table's index: what facts say, and what their columns say. "" stands for the table itself.
 read_classes[t] := ({""} | listed) | of_columns if {
@@ -48,22 +43,6 @@ read_classes[t] := ({""} | listed) | of_columns if {
 		column.access == "read"
 		column.class != null
 	}
-}
-
-# What a rule gets of a table by naming a class: the classes read there that the name covers, and what comes with the
-# table anyway: columns without a class, and those that nobody reviewed (their mask hides them).
-come_with[t] := {name: (always[t] | {class | some class in found; name in covering[class]}) |
-	some class in found
-	some name in covering[class]
-} if {
-	some t, found in read_classes
-}
-
-always[t] := found & {"", "unreviewed"} if some t, found in read_classes
-
-covering[class] := classes.covering(class) if {
-	some t
-	some class in read_classes[t]
 }
 
 # Patterns that are sure to mean the table. Where a name holds more than one dot nobody can tell schema from table, and
@@ -101,8 +80,10 @@ needed_wide := (actions - free) - used
 
 used := {action | some t; some action in by_table[t]}
 
-# What denials look at: every action on every table it may concern, and on the statement itself (index -1).
-touched_pairs := by_spelling(on_tables | on_statement)
+# What denials look at: every table that an action may concern, and the statement itself (index -1), by action.
+touched_by_action := {action: {t | some [t, also] in touched; also == action} | some [_, action] in touched}
+
+touched := on_tables | on_statement
 
 on_tables := {[t, action] |
 	some t, needed_actions in by_table

@@ -17,6 +17,14 @@ spellings(action) := {action, "ddl.*", "*"} if {
 
 actions_of(rule) := object.get(rule, "actions", ["*"])
 
+# A rule that names no actions speaks of all.
+acts(rule, _) if not rule.actions
+
+acts(rule, action) if {
+	some spelling in spellings(action)
+	spelling in rule.actions
+}
+
 # A rule without tables speaks of all of them, and of statements without any.
 unbounded(rule) if not rule.tables
 

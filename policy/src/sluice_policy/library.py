@@ -44,3 +44,11 @@ def library() -> Mapping[str, bytes]:
     if not modules:
         raise RuntimeError(f"no Rego library in {folder}: the installation is broken")
     return modules
+
+
+@cache
+def authorization() -> str:
+    """Return the policy that guards OPA's own API, which never is in a bundle; without its comments."""
+    text = (_folder() / "authz" / "system_authz.rego").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return "\n".join(lines) + "\n"
