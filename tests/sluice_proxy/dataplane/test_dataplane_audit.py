@@ -144,3 +144,90 @@ def test_unwritable_spool_refuses_governed_statements_alone(start_stack, governe
         stack.spool.mkdir()
         time.sleep(0.4)
         assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_portal_bound_behind_a_sync_is_recorded_as_what_it_runs(stack, open_wire, wire):
+    """The answer to the Sync comes when the portal is filed already; it ends older ones only."""
+    client = open_wire(stack.host, stack.port)
+    first = wire.parse("SELECT 1") + wire.bind() + wire.execute() + wire.sync()
+    client.send(first + wire.parse("SELECT 2 AS b") + wire.bind(portal="q") + wire.flush())
+    client.until("Z")
+    client.until("2")
+    client.send(wire.execute("q") + wire.sync())
+    client.until("Z")
+    assert [begin["template"] for begin, _ in pairs(stack)] == ["SELECT ?", "SELECT ? AS b"]
+
+
+def test_cursor_is_recorded_as_the_statement_that_declared_it(stack, open_wire, wire):
+    client = open_wire(stack.host, stack.port)
+    client.send(wire.query("BEGIN; DECLARE c CURSOR FOR SELECT 42"))
+    client.until("Z")
+    client.send(wire.execute("c") + wire.sync())
+    client.until("Z")
+    last, _ = pairs(stack)[-1]
+    assert last["template"] == last["runs_template"] == "DECLARE c CURSOR FOR SELECT ?"
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_execute_and_fetch_say_what_they_run(stack, apart):
+    texts = ["BEGIN", "PREPARE p AS SELECT 42", "EXECUTE p"]
+    texts += ["DECLARE c CURSOR FOR SELECT 4, 2", "FETCH 1 FROM c"]
+    with stack.connect() as connection:
+        for text in texts if apart else [";".join(texts)]:
+            connection.execute(text)
+    runs = {begin["template"]: begin.get("runs_template") for begin, _ in pairs(stack)}
+    assert runs["EXECUTE p"] == "PREPARE p AS SELECT ?"
+    assert runs["FETCH ? FROM c"] == "DECLARE c CURSOR FOR SELECT ?, ?"
+    assert not runs["PREPARE p AS SELECT ?"]
+    kinds = [begin["runs"]["kind"] for begin, _ in pairs(stack) if "runs" in begin]
+    assert kinds == ["prepare", "declare"]
+
+
+def test_what_was_sent_when_the_client_went_away_is_recorded(stack, open_wire, wire):
+    """The server does what it has received, whoever is there to hear of it."""
+    with psycopg.connect(stack.server.dsn(dbname="postgres"), autocommit=True) as admin:
+        admin.execute("CREATE TABLE left_behind (n int)")
+        try:
+            client = open_wire(stack.host, stack.port)
+            rows = wire.query("SELECT repeat('x', 1000) FROM generate_series(1, 400)")
+            written = wire.query("INSERT INTO left_behind VALUES (1)")
+            client.send(rows * 3 + wire.query("SELECT pg_sleep(0.5)") + written)
+            time.sleep(0.2)
+            client.socket.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER 0: reset
+            client.close()
+            deadline = time.monotonic() + 10
+            while not admin.execute("SELECT FROM left_behind").fetchall():
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            admin.execute("DROP TABLE left_behind")
+    found = [(begin["statement"]["kind"], end) for begin, end in pairs(stack)]
+    (end,) = [end for kind, end in found if kind == "insert"]
+    assert end["sqlstate"] == "08006"
+
+
+@pytest.mark.parametrize("text", ["EXECUTE p", "FETCH 1 FROM c"])
+def test_unwritable_spool_refuses_what_runs_a_governed_statement_by_name(start_stack, text):
+    stack = start_stack()
+    plan = stack.brain.plan
+
+    def answer(request):
+        if not hasattr(request, "text"):
+            return None
+        named = bytes(request.text).split()[0] in (b"PREPARE", b"DECLARE")
+        stack.brain.statement = {"governed": named}
+        return plan(request)
+
+    stack.brain.answer = answer
+    with stack.connect(autocommit=False) as connection:
+        connection.execute("PREPARE p AS SELECT 1")
+        connection.execute("DECLARE c CURSOR FOR SELECT 1")
+        shutil.rmtree(stack.spool)
+        stack.spool.write_text("in the way")
+        time.sleep(0.3)
+        with pytest.raises(psycopg.errors.CannotConnectNow, match="audit spool"):
+            connection.execute(text)
+        connection.rollback()
+        stack.spool.unlink()
+        stack.spool.mkdir()
+        time.sleep(0.4)

@@ -172,3 +172,61 @@ def test_client_that_does_not_read_holds_back_the_server(stack, open_wire, wire)
     client.send(wire.query("SELECT repeat('x', 1000000) FROM generate_series(1, 100)"))
     time.sleep(0.3)
     assert sum(len(body) for tag, body in client.until("Z") if tag == "D") > 100_000_000
+
+
+@pytest.fixture
+def limited(start_stack):
+    """Only the statements that PREPARE and DECLARE hold have a limit; EXECUTE and FETCH name no table."""
+    stack = start_stack()
+    plan = stack.brain.plan
+
+    def answer(request):
+        if not hasattr(request, "text"):
+            return None
+        named = bytes(request.text).split()[0] in (b"PREPARE", b"DECLARE")
+        stack.brain.statement = {"rows_max": 3} if named else {}
+        return plan(request)
+
+    stack.brain.answer = answer
+    return stack
+
+
+def test_execute_has_the_limits_of_what_was_prepared(limited, open_wire, wire):
+    with limited.connect() as connection:
+        connection.execute("PREPARE p(int) AS SELECT generate_series(1, $1)")
+        assert len(connection.execute("EXECUTE p(3)").fetchall()) == 3
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded, match="limit of 3 rows"):
+            connection.execute("EXECUTE p(4)")
+    client = open_wire(limited.host, limited.port)
+    client.send(wire.query("PREPARE p AS SELECT generate_series(1, 4)"))
+    client.until("Z")
+    client.send(wire.bind("p") + wire.execute() + wire.sync())
+    assert [tag for tag, _ in client.until("Z")] == ["2", "D", "D", "D", "E", "Z"]
+
+
+def test_rows_of_a_cursor_are_counted_over_all_its_fetches(limited, open_wire, wire):
+    with limited.connect(autocommit=False) as connection:
+        connection.execute("DECLARE c CURSOR FOR SELECT generate_series(1, 9)")
+        assert len(connection.execute("FETCH 2 FROM c").fetchall()) == 2
+        with pytest.raises(psycopg.errors.ProgramLimitExceeded, match="limit of 3 rows"):
+            connection.execute("FETCH 2 FROM c")
+    client = open_wire(limited.host, limited.port)
+    client.send(
+        wire.query("BEGIN") + wire.query("DECLARE c CURSOR FOR SELECT generate_series(1, 9)")
+    )
+    client.until("Z")
+    client.until("Z")
+    client.send(wire.execute("c", 2) + wire.execute("c", 2) + wire.sync())
+    assert [tag for tag, _ in client.until("Z")] == ["D", "D", "s", "D", "E", "Z"]
+
+
+def test_cursors_beyond_those_that_are_remembered_are_refused(stack, open_wire, wire):
+    client = open_wire(stack.host, stack.port)
+    client.send(wire.query("BEGIN; DECLARE k CURSOR FOR SELECT 1"))
+    client.until("Z")
+    for first in range(0, 10_000, 500):
+        names = range(first, first + 500)
+        client.send(wire.query(";".join(f"DECLARE c{name} CURSOR FOR SELECT 1" for name in names)))
+        client.until("Z")
+    client.send(wire.execute("k") + wire.sync())
+    assert [tag for tag, _ in client.until("Z")] == ["E", "Z"]

@@ -77,17 +77,27 @@ impl Audit {
         });
     }
 
-    /// Record that an execution begins.
+    /// Record that an execution begins; `runs` is what it runs by name alone.
     ///
     /// # Errors
     ///
     /// Why the spool cannot be written.
-    pub fn begin(&self, who: &Who<'_>, facts: &Facts, verdict: &str) -> Result<Event, String> {
+    pub fn begin(
+        &self,
+        who: &Who<'_>,
+        facts: &Facts,
+        runs: Option<&Facts>,
+        verdict: &str,
+    ) -> Result<Event, String> {
         let written = lock(&self.spool).begin(|members| {
             members.number("session", who.session);
             members.object("identity", who.identity);
             members.object("statement", &facts.statement);
             members.text("template", &facts.template);
+            if let Some(runs) = runs {
+                members.object("runs", &runs.statement);
+                members.text("runs_template", &runs.template);
+            }
             members.text("revision", &facts.revision);
             members.text("verdict", verdict);
             members.text(

@@ -22,6 +22,8 @@ pub struct CachedPlan {
     pub edited: bool,
     /// Whether any statement changes the session.
     pub changes: bool,
+    /// Whether any statement runs something by its name.
+    pub names: bool,
     /// The strictest of its statements.
     pub catalog_check: CatalogCheck,
 }
@@ -52,6 +54,13 @@ impl CachedPlan {
                 .as_ref()
                 .is_some_and(crate::model::Effects::changes)
         });
+        let effects = plan
+            .statements
+            .iter()
+            .filter_map(|statement| statement.effects.as_ref());
+        let names = effects
+            .clone()
+            .any(|effects| effects.execute.is_some() || effects.fetch.is_some());
         let catalog_check = plan
             .statements
             .iter()
@@ -63,8 +72,15 @@ impl CachedPlan {
             facts,
             edited,
             changes,
+            names,
             catalog_check,
         }
+    }
+
+    /// The names of all prepared statements that it executes.
+    pub fn executed(&self) -> impl Iterator<Item = &str> {
+        let statements = self.plan.statements.iter().filter(|_| self.names);
+        statements.filter_map(|statement| statement.effects.as_ref()?.execute.as_deref())
     }
 
     /// Whether its time has not run out.

@@ -1,5 +1,6 @@
 //! What the server still owes: one entry for each message that was sent and has an answer.
 
+use super::subjects::Subject;
 use super::work::{Denied, Portal, Statement, Work};
 use crate::model::ErrorFields;
 use crate::spool::Event;
@@ -118,6 +119,24 @@ pub struct Run {
     pub portal: Option<Rc<Portal>>,
     /// Present while the statement at `index` runs.
     pub execution: Option<Execution>,
+    /// It was run before, as SQL's PREPARE or DECLARE, and this is what that made.
+    pub again: bool,
+    /// What its EXECUTE and FETCH run, by place; empty without any.
+    pub named: Rc<[Option<Subject>]>,
+}
+
+impl Run {
+    /// One that starts with the first statement of a text.
+    pub fn new(work: Rc<Work>, named: Rc<[Option<Subject>]>) -> Self {
+        Self {
+            work,
+            index: 0,
+            portal: None,
+            execution: None,
+            again: false,
+            named,
+        }
+    }
 }
 
 /// One entry.

@@ -89,10 +89,7 @@ fn known(shared: &Shared, name: &[u8], value: &[u8]) -> bool {
 
 /// Whether the statement that runs may change settings: servers before 14 report them at once.
 fn sets(run: &Run) -> bool {
-    run.work
-        .statement(run.index)
-        .and_then(|statement| statement.effects.as_ref())
-        .is_some_and(|effects| effects.refresh)
+    run.effects().is_some_and(|effects| effects.refresh)
 }
 
 fn holds(text: &[u8], value: &[u8]) -> bool {

@@ -38,16 +38,11 @@ impl Session {
         else {
             return false;
         };
+        let check = run.catalog_check();
         let execution = run.execution.get_or_insert_with(Execution::new);
         if execution.checked || execution.over.is_some() || shared.swallowing {
             return false;
         }
-        let check = run
-            .work
-            .statement(run.index)
-            .map_or(CatalogCheck::None, |statement| {
-                shared.names.catalog_check(statement)
-            });
         if check == CatalogCheck::None || self.state.borrow().said.observe {
             execution.checked = true;
             return false;

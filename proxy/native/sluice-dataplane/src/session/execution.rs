@@ -3,6 +3,7 @@
 use super::answers::{Answer, Begun, Execution, Kind, Origin, Run};
 use super::judge::spool_refusal;
 use super::replies::skip_swallowed;
+use super::subjects::Subject;
 use super::work::Denied;
 use super::{End, Session, Shared, put_fields};
 use crate::audit::{Outcome, Who};
@@ -21,22 +22,21 @@ impl Session {
         if execution.begun != Begun::NotYet {
             return Ok(());
         }
-        let Some(statement) = run.work.statement(run.index) else {
+        let (Some(statement), Some(facts)) = (run.statement(), run.facts()) else {
             return Ok(());
         };
-        let Some(facts) = run.work.plan.facts.get(run.index) else {
-            return Ok(());
-        };
-        match self.core.audit.begin(&self.who(), facts, "allow") {
-            Ok(event) => execution.begun = Begun::Written(event),
-            Err(reason) if statement.governed => return Err(End::fatal(spool_refusal(&reason))),
+        let runs = run.subject().and_then(Subject::facts);
+        let begun = match self.core.audit.begin(&self.who(), facts, runs, "allow") {
+            Ok(event) => Begun::Written(event),
+            Err(reason) if run.is_governed() => return Err(End::fatal(spool_refusal(&reason))),
             // Ungoverned statements go on.
-            Err(_) => execution.begun = Begun::Refused,
-        }
+            Err(_) => Begun::Refused,
+        };
         count(&self.core.registry.counters.statements_total, 1);
         for notice in &statement.notices {
             put_fields(out, notice);
         }
+        run.execution.get_or_insert_with(Execution::new).begun = begun;
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl Session {
         count(&self.core.registry.counters.denied_total, 1);
         for facts in &denied.facts {
             // Nothing was run, so nothing is lost when it cannot be written.
-            if let Ok(event) = self.core.audit.begin(&self.who(), facts, "deny") {
+            if let Ok(event) = self.core.audit.begin(&self.who(), facts, None, "deny") {
                 let sqlstate = Some(&*denied.fields.sqlstate);
                 self.core.audit.end(
                     event,
@@ -112,10 +112,7 @@ impl Session {
         {
             self.begin(run, out)?;
         }
-        let rows_max = run
-            .work
-            .statement(run.index)
-            .and_then(|statement| statement.rows_max);
+        let (rows_max, before) = (run.rows_max(), run.rows_before());
         let Some(execution) = run.execution.as_mut() else {
             return Ok(visible);
         };
@@ -124,7 +121,7 @@ impl Session {
             return Ok(false);
         }
         if let Some(rows_max) = rows_max
-            && execution.rows > rows_max
+            && before.saturating_add(execution.rows) > rows_max
             && !self.state.borrow().said.observe
         {
             execution.over = Some(Arc::new(rows_over(rows_max)));
@@ -142,10 +139,7 @@ impl Session {
         let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut() else {
             return;
         };
-        let seconds = run
-            .work
-            .statement(run.index)
-            .and_then(|statement| statement.seconds_max);
+        let seconds = run.seconds_max();
         let execution = run.execution.get_or_insert_with(Execution::new);
         if execution.over.is_none() {
             execution.over = Some(Arc::new(time_over(seconds.unwrap_or_default())));
@@ -157,10 +151,7 @@ impl Session {
     pub(super) fn start_clock(&self, shared: &mut Shared) {
         let seconds = match shared.answers.front_mut() {
             Some(Answer { run: Some(run), .. }) => {
-                let seconds = run
-                    .work
-                    .statement(run.index)
-                    .and_then(|statement| statement.seconds_max);
+                let seconds = run.seconds_max();
                 if run.execution.is_none() {
                     let suspended = run
                         .portal
@@ -200,22 +191,42 @@ impl Session {
     /// The session is over: so is what ran, and what was suspended.
     pub(super) fn end_everything(&self) {
         let mut shared = self.shared.borrow_mut();
-        if let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut()
-            && let Some(execution) = run.execution.take()
-        {
-            self.end(&execution, Some("08006"));
-        }
-        shared.answers.clear();
-        self.end_portals(&mut shared);
-    }
-
-    /// All portals are gone; those that were suspended have ended now.
-    pub(super) fn end_portals(&self, shared: &mut Shared) {
-        for (_, portal) in shared.names.portals.drain() {
-            if let Some(execution) = portal.suspended.take() {
-                self.end(&execution, None);
+        for answer in std::mem::take(&mut shared.answers) {
+            if let Some(denied) = &answer.denied {
+                self.record_denied(denied);
+            }
+            if let Some(run) = answer.run {
+                self.break_off(run);
             }
         }
+        let last = shared.last_seq;
+        self.end_portals(&mut shared, last);
+    }
+
+    /// It was sent and never answered: nobody knows whether the server has done it, so it is recorded.
+    fn break_off(&self, mut run: Run) {
+        while run.statement().is_some() {
+            // The session is over whatever the spool says, and its client hears nothing more.
+            let _ = self.begin(&mut run, &mut BytesMut::new());
+            if let Some(execution) = run.execution.take() {
+                self.end(&execution, Some("08006"));
+            }
+            if run.again {
+                return;
+            }
+            run.index += 1;
+        }
+    }
+
+    /// Portals that were bound before this message are gone; those that were suspended have ended now.
+    pub(super) fn end_portals(&self, shared: &mut Shared, seq: u64) {
+        shared.names.portals.retain(|_, portal| {
+            let gone = portal.seq <= seq;
+            if gone && let Some(execution) = portal.suspended.take() {
+                self.end(&execution, None);
+            }
+            !gone
+        });
     }
 
     /// The statement at the head was completed. What is to be forwarded in place of its completion, if anything.
@@ -239,12 +250,9 @@ impl Session {
             &execution,
             over.as_ref().map(|fields| fields.sqlstate.as_str()),
         );
-        if let Some(effects) = run
-            .work
-            .statement(run.index)
-            .and_then(|statement| statement.effects.as_ref())
-        {
-            shared.names.apply(effects, &run.work);
+        run.count_rows(execution.rows);
+        if let Some(effects) = run.effects() {
+            shared.names.apply(effects, &run.work, run.index);
             // The end of a transaction puts back what was changed inside it, and nothing else.
             if effects.refresh {
                 shared.setting_texts.push(Rc::clone(&run.work.text));

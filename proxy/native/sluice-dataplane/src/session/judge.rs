@@ -7,6 +7,7 @@ use crate::cache::{CachedPlan, Facts, readable_template};
 use crate::model::{ErrorFields, PlanRequest, PlannedStatement, Reply, Request};
 use crate::registry::count;
 use sha2::{Digest, Sha256};
+use sluice_wire::frontend::filed_name;
 use sluice_wire::splice::{Edit, splice};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -103,6 +104,11 @@ impl Session {
         if state.said.level == 0 || state.said.observe {
             return Ok(Revival::Needless);
         }
+        for name in plan.executed() {
+            if self.ascertain(filed_name(name.as_bytes())).await {
+                return Ok(Revival::Again);
+            }
+        }
         let context = state.said.context;
         let found = self
             .shared
@@ -142,7 +148,11 @@ impl Session {
         if !same || work.is_stale(context) {
             return Ok(Revival::Refused);
         }
-        let made = Rc::new(Statement { work, sql: old.sql });
+        let made = Rc::new(Statement {
+            work,
+            index: old.index,
+            sql: old.sql,
+        });
         self.shared
             .borrow_mut()
             .names
@@ -275,11 +285,7 @@ impl Session {
 
     /// Why the session's own state refuses a plan that the policy allows.
     pub(super) fn refusal(&self, plan: &CachedPlan, names: bool) -> Option<ErrorFields> {
-        if plan
-            .plan
-            .statements
-            .iter()
-            .any(|statement| statement.governed)
+        if self.is_governed(plan)
             && let Some(reason) = self.core.audit.unwritable()
         {
             return Some(spool_refusal(&reason));
@@ -304,6 +310,14 @@ impl Session {
         shared
             .names
             .refusal(&plan.plan, state.said.context, &state.revision)
+    }
+
+    fn is_governed(&self, plan: &CachedPlan) -> bool {
+        let shared = self.shared.borrow();
+        plan.plan.statements.iter().any(|statement| {
+            let effects = statement.effects.as_ref().filter(|_| plan.names);
+            statement.governed || effects.is_some_and(|effects| shared.names.runs_governed(effects))
+        })
     }
 
     fn edit(&self, text: &[u8], plan: &CachedPlan) -> Result<Vec<u8>, ErrorFields> {

@@ -7,12 +7,14 @@ mod client;
 mod control;
 mod errors;
 mod execution;
+mod filing;
 mod gate;
 mod judge;
 mod refresh;
 mod replies;
 mod server;
 mod statements;
+mod subjects;
 mod work;
 
 use crate::Core;
@@ -96,6 +98,8 @@ struct Shared {
     answers: VecDeque<Answer>,
     last_seq: u64,
     done_seq: u64,
+    /// Number of the last message that files a statement under a name.
+    filed_seq: u64,
     names: Names,
     /// Number of the last Sync or Query.
     synced_seq: u64,
@@ -138,6 +142,9 @@ impl Shared {
     fn push(&mut self, mut answer: Answer) -> u64 {
         self.last_seq += 1;
         answer.seq = self.last_seq;
+        if matches!(answer.undo, Undo::Statement(..)) {
+            self.filed_seq = self.last_seq;
+        }
         self.answers.push_back(answer);
         self.last_seq
     }
@@ -152,18 +159,6 @@ impl Shared {
         self.done_seq = self.done_seq.max(seq);
         if !self.wakers.is_empty() {
             self.wake();
-        }
-    }
-
-    fn take_back(&mut self, undo: Undo) {
-        match undo {
-            Undo::Nothing => {}
-            Undo::Statement(name, old) => {
-                self.names.put_statement(name, old);
-            }
-            Undo::Portal(name, old) => {
-                self.names.put_portal(name, old);
-            }
         }
     }
 }

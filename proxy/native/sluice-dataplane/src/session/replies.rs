@@ -118,6 +118,9 @@ impl Session {
             && let Some(execution) = run.execution.take()
         {
             over.clone_from(&execution.over);
+            if run.portal.is_none() {
+                run.count_rows(execution.rows);
+            }
             match (&over, &run.portal) {
                 (Some(fields), _) => self.end(&execution, Some(&fields.sqlstate)),
                 (None, Some(portal)) => *portal.suspended.borrow_mut() = Some(execution),
@@ -172,7 +175,7 @@ impl Session {
             return Self::probe_done(shared, seq);
         }
         if status == b'I' {
-            self.end_portals(shared);
+            self.end_portals(shared, seq);
         }
         shared.swallowing = false;
         if std::mem::take(&mut shared.failing) && status == b'T' && !shared.leaving {
@@ -182,12 +185,12 @@ impl Session {
             shared.answers.push_front(abort);
             return After::Flush;
         }
-        let left = shared.transaction_dirty && status == b'I';
+        // Its end has put back what it changed; where the next message is on its way, that is asked in front of it.
+        shared.dirty |= shared.transaction_dirty && status == b'I';
         let governed = self.state.borrow().said.level > 0 && !shared.leaving;
-        if governed && (shared.dirty || left) && status != b'E' && shared.answers.is_empty() {
+        if governed && shared.dirty && status != b'E' && shared.answers.is_empty() {
             shared.held_ready = Some(seq);
             shared.probe_tries = 0;
-            shared.dirty = true;
             return if self.admission.probe.is_some() {
                 After::Probe
             } else {

@@ -3,9 +3,9 @@
 use super::answers::{Answer, Kind, Origin, Run, Undo};
 use super::catalog;
 use super::client::{bad_format, reserved_name};
-use super::judge::{Judged, Revival};
-use super::work::{Denied, Portal, RESERVED_PREFIX, Statement, Work, stale_cursor};
-use super::{Barrier, End, Session, Shared};
+use super::judge::{Judged, Revival, spool_refusal};
+use super::work::{Cursor, Denied, Portal, RESERVED_PREFIX, Statement, Work, stale_cursor};
+use super::{Barrier, End, Session, Shared, State};
 use crate::model::ErrorFields;
 use sluice_wire::frontend::{execute, filed_name, parse, put_close, put_parse, put_query, query};
 use std::cell::RefCell;
@@ -32,12 +32,7 @@ impl Session {
             None => out.extend_from_slice(frame),
         }
         let mut shared = self.shared.borrow_mut();
-        let run = Run {
-            work: Rc::clone(&work),
-            index: 0,
-            portal: None,
-            execution: None,
-        };
+        let run = Run::new(Rc::clone(&work), shared.names.subjects(&work));
         let answer = Answer {
             run: Some(run),
             work: Some(Rc::clone(&work)),
@@ -99,6 +94,9 @@ impl Session {
                 self.send_denied(Kind::Bind, Denied::plain(reserved_name()));
                 return Ok(false);
             }
+            if self.ascertain(filed_name(statement)).await {
+                continue;
+            }
             let state = self.state();
             let made = self
                 .shared
@@ -111,7 +109,7 @@ impl Session {
                 .as_ref()
                 .filter(|made| state.said.level > 0 && made.work.is_stale(state.said.context));
             let Some(old) = old else {
-                return Ok(self.file_portal(filed_name(portal), made.as_deref()));
+                return Ok(self.file_portal(filed_name(portal), made));
             };
             match self.renew(filed_name(statement), old).await? {
                 Renewal::Skipped => return Ok(false),
@@ -124,19 +122,22 @@ impl Session {
         }
     }
 
-    fn file_portal(&self, name: &[u8], made: Option<&Statement>) -> bool {
+    fn file_portal(&self, name: &[u8], made: Option<Rc<Statement>>) -> bool {
         let mut shared = self.shared.borrow_mut();
         if let Some(fields) = shared.names.portals_full() {
             drop(shared);
             self.send_denied(Kind::Bind, Denied::plain(fields));
             return false;
         }
-        let work = made.map(|made| Rc::clone(&made.work));
+        let work = made.as_ref().map(|made| Rc::clone(&made.work));
         let portal = Rc::new(Portal {
             seq: shared.last_seq + 1,
-            work: work.clone(),
+            fetched: Rc::default(),
+            made,
             suspended: RefCell::default(),
         });
+        // Where the name means a cursor that is open, the server refuses this.
+        shared.names.cursors.remove(name);
         let old = shared.names.put_portal(name.to_vec(), Some(portal));
         if name.is_empty()
             && let Some(execution) = old.as_ref().and_then(|portal| portal.suspended.take())
@@ -205,13 +206,14 @@ impl Session {
                 }
             }
         }
-        let (work, portal) = match self.executable(name) {
+        let run = match self.executable(name) {
             Ok(found) => found,
             Err(denied) => {
                 self.send_denied(Kind::Execute, denied);
                 return Ok(());
             }
         };
+        let work = Rc::clone(&run.work);
         let refused = if self.checks_sending(&work) {
             self.flush_server().await;
             self.drifted(&work, false).await?
@@ -226,12 +228,6 @@ impl Session {
             return Ok(());
         }
         let mut shared = self.shared.borrow_mut();
-        let run = Run {
-            work: Rc::clone(&work),
-            index: 0,
-            portal,
-            execution: None,
-        };
         let answer = Answer {
             run: Some(run),
             work: Some(Rc::clone(&work)),
@@ -244,7 +240,9 @@ impl Session {
     }
 
     fn portal_work(&self, name: &[u8]) -> Option<Rc<Work>> {
-        self.shared.borrow().names.portals.get(name)?.work.clone()
+        let shared = self.shared.borrow();
+        let made = shared.names.portals.get(name)?.made.as_ref()?;
+        Some(Rc::clone(&made.work))
     }
 
     /// Whether the portal was bound since the last Sync.
@@ -258,7 +256,7 @@ impl Session {
     }
 
     /// What an `Execute` of this portal runs, or why it may not.
-    fn executable(&self, name: &[u8]) -> Result<(Rc<Work>, Option<Rc<Portal>>), Denied> {
+    fn executable(&self, name: &[u8]) -> Result<Run, Denied> {
         let state = self.state();
         let governed = state.said.level > 0 && !state.said.observe;
         let (portal, cursor, outdated) = {
@@ -273,22 +271,63 @@ impl Session {
         if governed && outdated {
             return Err(Denied::plain(stale_cursor(&String::from_utf8_lossy(name))));
         }
-        let work = match (&portal, &cursor) {
-            (Some(portal), _) => portal.work.clone(),
-            (None, Some(cursor)) => Some(Rc::clone(&cursor.work)),
-            (None, None) => None,
-        };
-        let work = work.unwrap_or_else(|| {
-            Work::unknown("unknown", state.said.context, Rc::clone(&state.revision))
-        });
-        if let Some(fields) = self.refusal(&work.plan, governed) {
-            let facts = work.plan.facts.clone();
+        let run = self.portal_run(portal, cursor.as_deref(), &state);
+        // What PREPARE and DECLARE made has passed with them, and their other statements are not run again.
+        if !run.again
+            && let Some(fields) = self.refusal(&run.work.plan, governed)
+        {
+            let facts = run.work.plan.facts.clone();
             return Err(Denied {
                 fields: Arc::new(fields),
                 facts,
             });
         }
-        Ok((work, portal))
+        if run.again
+            && run.is_governed()
+            && let Some(reason) = self.core.audit.unwritable()
+        {
+            return Err(Denied {
+                fields: Arc::new(spool_refusal(&reason)),
+                facts: run.facts().into_iter().cloned().collect(),
+            });
+        }
+        Ok(run)
+    }
+
+    fn portal_run(
+        &self,
+        portal: Option<Rc<Portal>>,
+        cursor: Option<&Cursor>,
+        state: &State,
+    ) -> Run {
+        let made = portal.as_ref().and_then(|portal| portal.made.as_deref());
+        let mut run = match (made, cursor.filter(|_| portal.is_none())) {
+            (Some(made), _) if made.sql => Run {
+                index: made.index,
+                again: true,
+                ..Run::new(Rc::clone(&made.work), Rc::from([]))
+            },
+            (Some(made), _) => {
+                let named = self.shared.borrow().names.subjects(&made.work);
+                Run::new(Rc::clone(&made.work), named)
+            }
+            (None, Some(cursor)) => {
+                let declared = &cursor.declared;
+                let mut named = vec![None; declared.index];
+                named.push(Some(declared.clone()));
+                Run {
+                    index: declared.index,
+                    again: true,
+                    ..Run::new(Rc::clone(&declared.work), Rc::from(named))
+                }
+            }
+            (None, None) => {
+                let (context, revision) = (state.said.context, Rc::clone(&state.revision));
+                Run::new(Work::unknown("unknown", context, revision), Rc::from([]))
+            }
+        };
+        run.portal = portal;
+        run
     }
 
     /// `FunctionCall` in an open session.
@@ -299,12 +338,7 @@ impl Session {
             state.said.context,
             Rc::clone(&state.revision),
         );
-        let run = Run {
-            work,
-            index: 0,
-            portal: None,
-            execution: None,
-        };
+        let run = Run::new(work, Rc::from([]));
         self.shared.borrow_mut().push(Answer {
             run: Some(run),
             ..Answer::new(Kind::Function)
@@ -343,6 +377,7 @@ enum Renewal {
 fn file(shared: &mut Shared, name: &[u8], work: Rc<Work>, origin: Origin) {
     let made = Statement {
         work: Rc::clone(&work),
+        index: 0,
         sql: false,
     };
     let old = shared

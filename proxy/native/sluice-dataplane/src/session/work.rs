@@ -1,11 +1,12 @@
 //! Statements, portals and cursors of a session, and what is known of each.
 
 use super::answers::Execution;
+use super::subjects::Subject;
 use crate::cache::{CachedPlan, Facts};
 use crate::model::{CatalogCheck, Effects, ErrorFields, Keep, Plan, PlannedStatement};
 use sluice_wire::frontend::filed_name;
 use sluice_wire::template::Scanner;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -94,6 +95,8 @@ impl Denied {
 pub struct Statement {
     /// What it is.
     pub work: Rc<Work>,
+    /// Which statement of the text.
+    pub index: usize,
     /// Made by SQL's PREPARE: its text is not that of a `Parse`.
     pub sql: bool,
 }
@@ -102,8 +105,10 @@ pub struct Statement {
 pub struct Portal {
     /// Number of its `Bind`.
     pub seq: u64,
+    /// Rows that FETCH took of it.
+    pub fetched: Rc<Cell<u64>>,
     /// What it runs; `None` when the statement is not known to us.
-    pub work: Option<Rc<Work>>,
+    pub made: Option<Rc<Statement>>,
     /// Present between a suspension and the next `Execute`.
     pub suspended: RefCell<Option<Execution>>,
 }
@@ -111,7 +116,7 @@ pub struct Portal {
 /// A cursor of SQL's DECLARE.
 pub struct Cursor {
     /// The statement that declared it.
-    pub work: Rc<Work>,
+    pub declared: Subject,
 }
 
 /// Bounds on what a client may leave lying about in a governed session. An ORM keeps a few hundred.
@@ -136,6 +141,8 @@ pub struct Names {
     text_bytes: usize,
     /// The policy was another one earlier in this session.
     pub revision_changed: bool,
+    /// There were too many cursors to remember.
+    cursors_forgotten: bool,
 }
 
 fn filed(name: &str) -> Vec<u8> {
@@ -200,12 +207,14 @@ impl Names {
         {
             if let Some(name) = &effects.execute
                 && !prepared.contains(&name)
-                && self
-                    .statements
-                    .get(&filed(name))
-                    .is_some_and(|made| made.work.is_stale(context))
             {
-                return Some(stale_statement(name));
+                match self.statements.get(&filed(name)) {
+                    None => return Some(unknown_statement(name)),
+                    Some(made) if made.work.is_stale(context) => {
+                        return Some(stale_statement(name));
+                    }
+                    Some(_) => {}
+                }
             }
             if let Some(name) = &effects.fetch
                 && !declared.contains(&name)
@@ -245,25 +254,46 @@ impl Names {
         statement.catalog_check.max(prepared)
     }
 
-    /// Whether rows of this portal or cursor were decided under another policy.
+    /// What an EXECUTE of this name runs.
+    pub fn prepared(&self, name: &str) -> Option<Subject> {
+        let made = self.statements.get(&filed(name))?;
+        Some(Subject::new(Rc::clone(&made.work), made.index))
+    }
+
+    /// What a FETCH from this cursor or portal runs.
+    pub fn opened(&self, name: &str) -> Option<Subject> {
+        let name = filed(name);
+        if let Some(cursor) = self.cursors.get(&name) {
+            return Some(cursor.declared.clone());
+        }
+        let portal = self.portals.get(&name)?;
+        let made = portal.made.as_ref()?;
+        let mut subject = Subject::new(Rc::clone(&made.work), made.index);
+        subject.fetched = Some(Rc::clone(&portal.fetched));
+        Some(subject)
+    }
+
+    /// Whether rows of this portal or cursor were decided under another policy, or at another time of day.
     pub fn stale(&self, name: &[u8], revision: &str) -> bool {
-        if let Some(cursor) = self.cursors.get(name) {
-            return &*cursor.work.revision != revision;
+        let holds = |work: &Work| &*work.revision == revision && work.plan.is_valid();
+        let cursor = self.cursors.get(name);
+        let portal = self.portals.get(name);
+        if cursor.is_none() && portal.is_none() {
+            return self.revision_changed || self.cursors_forgotten;
         }
-        if let Some(portal) = self.portals.get(name) {
-            return portal
-                .work
-                .as_ref()
-                .is_none_or(|work| &*work.revision != revision);
-        }
-        self.revision_changed
+        // A name of an earlier transaction may still be filed beside the one that holds now.
+        let portal_holds =
+            |portal: &Rc<Portal>| portal.made.as_ref().is_some_and(|made| holds(&made.work));
+        !cursor.is_none_or(|cursor| holds(&cursor.declared.work))
+            || !portal.is_none_or(portal_holds)
     }
 
     /// A statement with effects was done.
-    pub fn apply(&mut self, effects: &Effects, work: &Rc<Work>) {
+    pub fn apply(&mut self, effects: &Effects, work: &Rc<Work>, index: usize) {
         if let Some(name) = &effects.prepare {
             let made = Statement {
                 work: Rc::clone(work),
+                index,
                 sql: true,
             };
             self.put_statement(filed(name), Some(Rc::new(made)));
@@ -277,15 +307,13 @@ impl Names {
         }
         if let Some(name) = &effects.declare {
             if self.cursors.len() >= PORTALS_MAX {
-                // Forgotten ones are judged by `revision_changed`.
                 self.cursors.clear();
+                self.cursors_forgotten = true;
             }
-            self.cursors.insert(
-                filed(name),
-                Rc::new(Cursor {
-                    work: Rc::clone(work),
-                }),
-            );
+            let mut declared = Subject::new(Rc::clone(work), index);
+            declared.fetched = Some(Rc::default());
+            self.cursors
+                .insert(filed(name), Rc::new(Cursor { declared }));
         }
         if let Some(name) = &effects.close_cursor {
             self.cursors.remove(&filed(name));
@@ -296,6 +324,14 @@ impl Names {
             self.portals.clear();
         }
     }
+}
+
+/// PostgreSQL's own words: what no statement of this session prepared cannot be there, and was not judged if it is.
+fn unknown_statement(name: &str) -> ErrorFields {
+    ErrorFields::error(
+        "26000",
+        format!("prepared statement \"{name}\" does not exist"),
+    )
 }
 
 fn stale_statement(name: &str) -> ErrorFields {
