@@ -16,7 +16,7 @@ DENIED = re.compile(
     | pg_read_.* | pg_ls_.* | pg_stat_file | pg_current_logfile
     | lo_.* | lo(read|write|creat|create|import|export|unlink|_open|_close)? | be_lo.*
     | dblink.* | currtid.*
-    | pg_stat_.* | pg_statio.* | pg_lock_status | pg_isolation_.* | pg_safe_snapshot.*
+    | pg_stat_(?!get_numscans$).* | pg_statio.* | pg_lock_status | pg_isolation_.* | pg_safe_snapshot.*
     | pg_snapshot_.* | txid_snapshot_.* | pg_visible_in_snapshot | txid_visible_in_snapshot
     | pg_walfile_.* | pg_wal_.* | pg_split_walfile_name
     | satisfies_hash_partition | pg_mcv_list_items
@@ -311,6 +311,7 @@ SPECIAL = {
         "pg_indexes_size",
         "pg_relation_size",
         "pg_sequence_last_value",  # NULL: how far a sequence has come, as pg_sequences shows it
+        "pg_stat_get_numscans",  # 0: DBeaver asks for it with every table's indexes
         "pg_table_size",
         "pg_tablespace_size",
         "pg_total_relation_size",

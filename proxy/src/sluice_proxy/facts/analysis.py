@@ -92,6 +92,8 @@ class Analysis:
     liked: list[tuple[str, ...] | None] = field(default_factory=list[tuple[str, ...] | None])
     created: tuple[str, tuple[str, ...]] | None = None
     """The temporary table that it makes, with its columns, when they are known beforehand."""
+    followed: bool = False
+    """Other statements stand behind it in the same message."""
     place: Resolved | None = None
     """The table that it makes or alters, when that stays."""
     lasting: tuple[str, str, tuple[str, ...]] | None = None

@@ -11,7 +11,7 @@ from sluice_proxy.facts import types
 from sluice_proxy.facts.absent import is_absent, undefined
 from sluice_proxy.facts.analysis import Analysis, constant_string, denied_function
 from sluice_proxy.facts.callsites import extent, first_argument, kept_name
-from sluice_proxy.facts.naming import literal, quoted, resolve
+from sluice_proxy.facts.naming import Resolved, literal, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.rowtypes import aggregated
 from sluice_proxy.facts.scopes import Level
@@ -67,8 +67,13 @@ _RESULTS = dict.fromkeys(
     ],
     "pg_catalog.int4",
 ) | {"starts_with": BOOL}
-_SIZED_AS = {"pg_database_size": "0", "pg_tablespace_size": "0", "pg_sequence_last_value": "NULL"}
-"""What stands in the place of counts over more than one relation, and of how far a sequence has come."""
+_SIZED_AS = {
+    "pg_database_size": "0",
+    "pg_stat_get_numscans": "0",
+    "pg_tablespace_size": "0",
+    "pg_sequence_last_value": "NULL",
+}
+"""What stands in the place of counts over more than one relation, of use, and of how far a sequence has come."""
 _CLOCK = {
     "now": "pg_catalog.timestamptz",
     "transaction_timestamp": "pg_catalog.timestamptz",
@@ -298,13 +303,14 @@ def _sequence(a: Analysis, body: Node, name: str) -> None:
         return  # What this session's own nextval gave: RETURNING shows it as well.
     value = constant_string(body["args"][0])
     if value is None:
-        raise refused(
-            f"permission denied for function {name}",
-            detail="Which sequence is meant is not known before the statement runs.",
-            hint="Name the sequence by a constant.",
-        )
+        _serial(a, body["args"][0], name)
+        return
     schema, table = _parsed_name(value)
-    resolved = resolve(a.context, schema, table)
+    _drawn(a, resolve(a.context, schema, table), value)
+
+
+def _drawn(a: Analysis, resolved: Resolved, value: str) -> None:
+    """Check that a sequence may be drawn from and set."""
     governed = a.governed.get(resolved.relation.oid) if resolved.relation else None
     if resolved.found and governed is None:
         return
@@ -313,7 +319,45 @@ def _sequence(a: Analysis, body: Node, name: str) -> None:
         detail="It counts rows that a policy hides."
         if governed
         else "It is not in the catalog that Sluice has read.",
+        hint="Let the column's default draw from it: INSERT without the column, RETURNING what it got."
+        if governed
+        else "Check the sequence's name.",
     )
+
+
+def _serial(a: Analysis, argument: Node, name: str) -> None:
+    """Put the name of the sequence that a column owns in the place of pg_get_serial_sequence.
+
+    Raises:
+        ClientError: The argument is something else, or not constant.
+    """
+    while "TypeCast" in argument:
+        argument = argument["TypeCast"]["arg"]
+    call = argument.get("FuncCall", {})
+    given = [constant_string(item) for item in call.get("args", ())]
+    serial = strings(call.get("funcname"))[-1:] == ["pg_get_serial_sequence"]
+    if not serial or len(given) != 2 or given[0] is None or given[1] is None:
+        raise refused(
+            f"permission denied for function {name}",
+            detail="Which sequence is meant is not known before the statement runs.",
+            hint="Name the sequence by a constant, or by pg_get_serial_sequence of constants.",
+        )
+    table, column = given[0], given[1]
+    resolved = resolve(a.context, *_parsed_name(table))
+    catalog = a.context.catalog
+    start, end = extent(a, call)
+    if resolved.relation is None or catalog is None:  # The session's own, or nowhere.
+        first, stop = first_argument(a, call)
+        a.replace(first, stop, f"{literal(resolved.sql)}::pg_catalog.text")
+        return
+    owner = (resolved.relation.oid, column)
+    found = [each for each in catalog.by_oid.values() if each.owned_by == owner]
+    text = "NULL"
+    for each in found[:1]:
+        sequence = Resolved(each.schema, each.name, each)
+        _drawn(a, sequence, each.qualified)
+        text = literal(sequence.sql)
+    a.replace(start, end, f"{text}::pg_catalog.text")
 
 
 def _parsed_name(value: str) -> tuple[str | None, str]:

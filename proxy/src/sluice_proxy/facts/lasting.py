@@ -5,9 +5,10 @@ from __future__ import annotations
 from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.naming import Resolved
-from sluice_proxy.facts.refusals import refused
+from sluice_proxy.facts.naming import Resolved, resolve
+from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.governed import tied
 
 TABLES = "rp"
 """Kinds of relations that are tables."""
@@ -52,8 +53,36 @@ def note_made(a: Analysis, body: Node, name: str, columns: tuple[str, ...]) -> N
     if a.place is None:
         a.created = (name, columns)
     elif not body.get("if_not_exists"):
-        # Otherwise it may be there already, and be anybody's.
         a.lasting = (a.place.schema, name, columns)
+    elif not a.followed:
+        return
+    elif (known := _there(a, a.place)) is None:
+        _made_anew(a)
+        a.lasting = (a.place.schema, name, columns)
+    elif known.relation is None or known.relation.oid in a.governed:
+        a.nameless = True
+    else:  # Or the message has dropped it: then no policy spoke of what it was.
+        a.lasting = (a.place.schema, name, columns)
+
+
+def _there(a: Analysis, place: Resolved) -> Resolved | None:
+    """Return the relation of that name, which CREATE … IF NOT EXISTS leaves as it is; None: there is none."""
+    found = resolve(a.context, place.schema, place.name)
+    return found if found.found else None
+
+
+def _made_anew(a: Analysis) -> None:
+    """Take IF NOT EXISTS out of the text: what came there meanwhile could be anybody's, and ends in an error.
+
+    Raises:
+        ClientError: It does not stand where it was looked for.
+    """
+    words = ("if", "not", "exists")
+    for start in range(a.span[0] + 1, min(a.span[0] + 6, a.span[1] - 3)):
+        if tuple(a.tokens.word(start + n) for n in range(3)) == words:
+            a.replace(start, start + 3, "")
+            return
+    raise not_understood("IF NOT EXISTS in an unexpected place")
 
 
 def note_altered(a: Analysis, body: Node, table: Resolved) -> None:
@@ -68,6 +97,24 @@ def note_altered(a: Analysis, body: Node, table: Resolved) -> None:
         if "colname" in each.get("ColumnDef", {})
     ]
     a.lasting = (table.schema, table.name, (*table.temporary.columns, *added))
+
+
+def note_renamed(a: Analysis, body: Node, table: Resolved) -> None:
+    """Note the new name of a table, or of a column of one that the transaction has made."""
+    own = table.temporary
+    columns = own.columns if own is not None else ()
+    if table.relation is not None:
+        columns = tuple(column.name for column in table.relation.columns)
+    if body["renameType"] == "OBJECT_TABLE":
+        if table.schema == "pg_temp":
+            a.created = (body["newname"], columns) if own is not None else None
+        elif table.found:
+            a.lasting = (table.schema, body["newname"], columns)
+    elif own is None or table.schema == "pg_temp" or body["renameType"] != "OBJECT_COLUMN":
+        a.nameless = True
+    else:
+        renamed = tuple(body["newname"] if each == body["subname"] else each for each in columns)
+        a.lasting = (table.schema, table.name, renamed)
 
 
 def changed(a: Analysis, relation: Node, what: str, action: str, kinds: str = TABLES) -> Resolved:
@@ -138,7 +185,7 @@ def _check_free(a: Analysis, resolved: Resolved, what: str, kinds: str) -> None:
             raise ddl_refused(what)
     elif relation is None or relation.kind not in kinds or relation.has_rules:
         raise ddl_refused(what)
-    elif resolved.schema in ("pg_catalog", "information_schema") or _tied(a, relation, set()):
+    elif resolved.schema in ("pg_catalog", "information_schema") or tied_to_governed(a, relation):
         raise ddl_refused(f'{what} of "{resolved.name}"')
 
 
@@ -163,15 +210,6 @@ def check_cascade(a: Analysis, resolved: Resolved, body: Node) -> None:
         raise ddl_refused(f'CASCADE of "{resolved.name}", which views with masked columns read')
 
 
-def _tied(a: Analysis, relation: Relation | None, seen: set[int]) -> bool:
-    """Say whether a relation is governed, or one that it inherits from, is inherited by or reads."""
-    if relation is None or a.context.catalog is None:
-        return True
-    if relation.oid in seen:
-        return False
-    seen.add(relation.oid)
-    if relation.oid in a.governed:
-        return True
-    below = relation.view.relations if relation.view else ()
-    around = (*relation.children, *relation.parents, *below)
-    return any(_tied(a, a.context.catalog.by_oid.get(oid), seen) for oid in around)
+def tied_to_governed(a: Analysis, relation: Relation | None) -> bool:
+    """Say whether a relation is governed, or tied to one that is."""
+    return a.context.catalog is None or tied(a.context.catalog, a.governed, relation)

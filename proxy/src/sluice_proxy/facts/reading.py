@@ -108,8 +108,9 @@ def _each(
         raise not_understood("a restricted session without a catalog")
     out: list[StatementFacts] = []
     following = Following(context)
-    for statement in statements:
-        facts = _statement(tokens, following.context, statement, parameter_types)
+    for number, statement in enumerate(statements, 1):
+        followed = number < len(statements)
+        facts = _statement(tokens, following.context, statement, parameter_types, followed=followed)
         out.append(following.judged(facts))
     return tuple(out)
 
@@ -119,6 +120,8 @@ def _statement(
     context: SessionContext,
     statement: RawStatement,
     parameter_types: Sequence[int] = (),
+    *,
+    followed: bool = False,
 ) -> StatementFacts:
     a = Analysis(
         tokens=tokens,
@@ -129,6 +132,7 @@ def _statement(
         parameters=Parameters(parameter_types, statement.body),
         query=query,
         write=write,
+        followed=followed,
     )
     _check_path(a, statement.type)
     effects = _dispatch(a, statement)

@@ -15,6 +15,7 @@ from sluice_proxy.facts.lasting import (
     made,
     note_altered,
     note_made,
+    note_renamed,
     refer,
 )
 from sluice_proxy.facts.model import SessionEffects
@@ -95,9 +96,26 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
             _like(a, element)
         else:
             raise not_understood(f"{kind} in CREATE TABLE")
-    if not a.liked and "inhRelations" not in body:
-        note_made(a, body, relation["relname"], level.sources[0].columns or ())
+    columns = _all_columns(a, body)
+    if columns is not None and "inhRelations" not in body:
+        note_made(a, body, relation["relname"], columns)
     return _REFRESH
+
+
+def _all_columns(a: Analysis, body: Node) -> tuple[str, ...] | None:
+    """Return the columns of a new table, those it takes over by LIKE too; None: they are not known."""
+    liked = iter(a.liked)
+    found: list[str] = []
+    for item in body.get("tableElts", ()):
+        kind, element = unwrap(item)
+        if kind == "ColumnDef":
+            found.append(element["colname"])
+        elif kind == "TableLikeClause":
+            taken = next(liked)
+            if taken is None:
+                return None
+            found += taken
+    return tuple(found)
 
 
 def _partition(a: Analysis, body: Node, level: Level) -> None:
@@ -329,7 +347,8 @@ def rename(a: Analysis, body: Node) -> SessionEffects | None:
     if kinds is None or "relation" not in body:
         raise ddl_refused("ALTER … RENAME")
     if body["renameType"] in ("OBJECT_TABLE", "OBJECT_COLUMN", "OBJECT_TABCONSTRAINT"):
-        changed(a, body["relation"], "ALTER … RENAME", "ddl.alter")
+        table = changed(a, body["relation"], "ALTER … RENAME", "ddl.alter")
+        note_renamed(a, body, table)
     else:
         owned(a, body["relation"], "ALTER … RENAME", kinds)
     return _REFRESH
