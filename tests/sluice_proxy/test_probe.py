@@ -7,6 +7,7 @@ import pytest
 
 from sluice_proxy.probe import PROBE_SQL, parse_probe
 from sluice_proxy.reports import ClientError
+from sluice_proxy.session_refusals import check_reported_user
 
 
 def probe(connection: psycopg.Connection):
@@ -130,3 +131,12 @@ def test_setting_that_changes_how_statements_are_read_is_refused(database_dsn, s
 def test_row_that_is_not_the_probe_s_is_refused(row):
     with pytest.raises(ClientError, match=r"cannot be read|must be on"):
         parse_probe(row)
+
+
+def test_session_that_the_server_takes_for_another_role_is_refused():
+    """PostgreSQL cuts the names of roles at 63 bytes; sessions that are not asked report theirs."""
+    role = "r" * 63
+    check_reported_user([("session_authorization", role), ("is_superuser", "off")], role)
+    check_reported_user([], role)
+    with pytest.raises(ClientError, match="another role"):
+        check_reported_user([("session_authorization", role)], role + "r")

@@ -257,7 +257,7 @@ class SessionStateRequest:
     id: int
     session: int
     reason: str
-    """"start", "refresh" or "epoch"."""
+    """"start", "refresh", "epoch", or "outdated": as "refresh", and what changed the session was judged under another policy."""
     probe_row: tuple[bytes | None, ...] | None
     """The probe's row in text format, UTF-8; the last known one for "epoch"."""
     parameter_status: tuple[tuple[str, str], ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from sluice_proxy import _native
@@ -48,14 +49,28 @@ def check_users(probe: SessionProbe, role: str) -> None:
     Raises:
         ClientError: It does not.
     """
-    if probe.session_user == role == probe.current_user:
-        return
-    raise ClientError(
+    if not probe.session_user == role == probe.current_user:
+        said = f'session_user "{probe.session_user}", current_user "{probe.current_user}"'
+        raise _other_role(role, said)
+
+
+def check_reported_user(reported: Iterable[tuple[str, str]], role: str) -> None:
+    """Check that the server took the session for the role that was admitted: it cuts long names, and may add to them.
+
+    Raises:
+        ClientError: It did not.
+    """
+    said = dict(reported).get("session_authorization")
+    if said not in (None, role):
+        raise _other_role(role, f'session_authorization "{said}"')
+
+
+def _other_role(role: str, said: str) -> ClientError:
+    return ClientError(
         ErrorReport(
             sqlstate=SqlState.INSUFFICIENT_PRIVILEGE,
             message="the session acts for another role than it began with",
-            detail=f'It began as "{role}"; the server says session_user "{probe.session_user}", '
-            f'current_user "{probe.current_user}".',
+            detail=f'It began as "{role}"; the server says {said}.',
             hint="Connect as the role that is meant, and remove any default of the setting role.",
         )
     )

@@ -28,6 +28,7 @@ from sluice_proxy.scrubbing import KEEP_PRIMARY
 from sluice_proxy.session_refusals import (
     NO_POLICY,
     RECONNECT,
+    check_reported_user,
     check_users,
     error_fields,
     tightened,
@@ -195,7 +196,9 @@ class Sessions:
         probe = None if request.probe_row is None else parse_probe(request.probe_row)
         if probe is not None and decision.level >= Level.GUARDED:
             check_users(probe, session.role)
-        close = self._reason_to_close(session, decision, probe)
+        elif request.reason == "start":
+            check_reported_user(request.parameter_status, session.role)
+        close = self._reason_to_close(session, decision, probe, request.reason)
         if close is None and probe is not None:
             close = self._old_views(session, probe)
         if close is None and decision.level == Level.RESTRICTED:
@@ -312,7 +315,7 @@ class Sessions:
         return None
 
     def _reason_to_close(
-        self, session: Session, decision: SessionDecision, probe: SessionProbe | None
+        self, session: Session, decision: SessionDecision, probe: SessionProbe | None, reason: str
     ) -> ErrorReport | None:
         if not decision.allow:
             return ErrorReport(
@@ -330,7 +333,9 @@ class Sessions:
         if probe is None or not session.state_known:
             return None
         holds_results = bool(probe.temporary) or probe.holdable_cursors > 0
-        if holds_results and _obligations(before) != _obligations(decision):
+        # A statement may have begun under the policy before and have made a table when this one was in force already.
+        outdated = reason == "outdated"
+        if holds_results and (outdated or _obligations(before) != _obligations(decision)):
             return tightened(
                 "Masks or filters changed, and the session holds results in temporary tables or cursors."
             )

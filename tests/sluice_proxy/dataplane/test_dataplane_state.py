@@ -242,3 +242,23 @@ def test_message_that_breaks_a_copy_does_not_hang_a_changed_session(stack, open_
     assert [tag for tag, _ in client.until("Z") if tag != "S"] == ["E", "Z"]
     client.send(wire.query("ROLLBACK"))
     assert "C" in [tag for tag, _ in client.until("Z")]
+
+
+def test_change_judged_under_another_policy_is_said_when_it_is_first_seen(stack, open_wire, wire):
+    """The policy changes while the table is made: the state asked then could not know of it."""
+    client = open_wire(stack.host, stack.port)
+    run = wire.bind() + wire.execute()
+    client.send(wire.parse("SET search_path = pg_catalog") + run + wire.flush())
+    client.until("C")
+    stack.brain.revision = "r2"
+    epoch = stack.plane.advance_epoch()
+    deadline = time.monotonic() + 5
+    while stack.plane.epoch_reached() < epoch:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    client.send(wire.sync())
+    client.until("Z")
+    client.send(wire.query("SET search_path = public"))
+    client.until("Z")
+    reasons = [one.reason for one in stack.brain.states()]
+    assert reasons == ["start", "epoch", "refresh", "outdated", "refresh"]

@@ -185,7 +185,7 @@ pub struct StateRequest {
     pub id: u64,
     /// Number of the session.
     pub session: u64,
-    /// `start`, `refresh` or `epoch`.
+    /// `start`, `refresh`, `epoch` or `outdated`.
     pub reason: &'static str,
     /// The probe's row.
     pub probe_row: Option<Arc<Row>>,

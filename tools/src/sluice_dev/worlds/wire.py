@@ -156,6 +156,20 @@ class Connection:
                     self.send(frame("S", b""))
         return got
 
+    def receive_until(self, kind: str) -> list[Message]:
+        """Return all messages up to one of this kind, or to the end of the connection.
+
+        Raises:
+            SilentError: Nothing came for 20 seconds.
+        """
+        got: list[Message] = []
+        while message := self._next():
+            got.append(message)
+            if message[0] == kind:
+                return got
+        self.closed = True
+        return [*got, ("!", b"closed")]
+
     def ask(self, *sql: str) -> list[Message]:
         """Send each text as a Query of its own and return what came back."""
         self.send(b"".join(query(one) for one in sql))

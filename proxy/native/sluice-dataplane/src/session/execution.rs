@@ -252,6 +252,7 @@ impl Session {
         );
         run.count_rows(execution.rows);
         if let Some(effects) = run.effects() {
+            shared.note_change(effects, &run.work);
             shared.names.apply(effects, &run.work, run.index);
             // The end of a transaction puts back what was changed inside it, and nothing else.
             if effects.refresh {

@@ -120,6 +120,8 @@ struct Shared {
     barrier: Option<Barrier>,
     /// Number of the exchange whose `ReadyForQuery` waits for the probe.
     held_ready: Option<u64>,
+    /// Under which policies, and until when those hold, the session was changed since its state was asked last.
+    changed_under: Vec<(Rc<str>, Option<u64>)>,
     probe_tries: u8,
     probe_row: Option<Arc<Row>>,
     probe_fresh: bool,

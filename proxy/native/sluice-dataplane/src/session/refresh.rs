@@ -1,8 +1,10 @@
 //! The session's state: read from the server, judged by the brain, never simulated.
 
 use super::answers::{Answer, Kind, Origin};
-use super::{Closing, End, Session, State};
-use crate::model::{ErrorFields, Reply, Request, StateRequest};
+use super::work::Work;
+use super::{Closing, End, Session, Shared, State};
+use crate::cache::now_ns;
+use crate::model::{Effects, ErrorFields, Reply, Request, StateRequest};
 use sluice_wire::frontend::{put_bare, put_bind_plain, put_close, put_execute, put_parse};
 use sluice_wire::scrub::ScrubRules;
 use std::rc::Rc;
@@ -57,6 +59,7 @@ impl Session {
     /// Ask the brain what holds now, until its answer is of the present epoch.
     pub(super) async fn ask_state(&self, reason: &'static str) -> Result<(), End> {
         let _turn = self.turn.lock().await;
+        let mut probed = reason == "refresh";
         let mut reason = reason;
         loop {
             let epoch = *self.core.registry.epoch.borrow();
@@ -81,11 +84,25 @@ impl Session {
             }
             self.epoch.store(epoch, Ordering::Release);
             self.shared.borrow_mut().wake();
-            if *self.core.registry.epoch.borrow() == epoch {
+            if *self.core.registry.epoch.borrow() != epoch {
+                reason = "epoch";
+                continue;
+            }
+            if !std::mem::take(&mut probed) || !self.take_outdated_changes() {
                 return Ok(());
             }
-            reason = "epoch";
+            reason = "outdated";
         }
+    }
+
+    /// Whether the session was changed under a policy that does not hold any more. The policy may have become another one
+    /// while the statement ran: what it made was not there to be seen then.
+    fn take_outdated_changes(&self) -> bool {
+        let changes = std::mem::take(&mut self.shared.borrow_mut().changed_under);
+        let state = self.state();
+        changes.iter().any(|(revision, until)| {
+            *revision != state.revision || until.is_some_and(|until| until <= now_ns())
+        })
     }
 
     fn set_state(&self, said: crate::model::SessionState) {
@@ -111,6 +128,16 @@ impl Session {
             revision,
             rules,
         });
+    }
+}
+
+impl Shared {
+    /// A statement that changes the session was done.
+    pub(super) fn note_change(&mut self, effects: &Effects, work: &Work) {
+        let change = (Rc::clone(&work.revision), work.plan.plan.valid_until_ns);
+        if effects.refresh && !self.changed_under.contains(&change) {
+            self.changed_under.push(change);
+        }
     }
 }
 
