@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from statistics import median
 
 from sluice_dev.kubectl import DeniedError, until
 from sluice_dev.machine import busy
 from sluice_dev.story import MASKED, Story, raw, unmasked
 
+PODS = 5
 ADDED_MAX_S = 2.0
 """On a machine with nothing else to do."""
 
@@ -64,34 +67,32 @@ def _moment(text: str) -> float:
     return datetime.fromisoformat(f"{head}{dot}{tail[:6]}+00:00").timestamp()
 
 
-def _added_s(story: Story, name: str) -> float:
-    """Seconds from the end of the sandbox's set-up to the start of the application, as the pod itself saw them.
-
-    The first line of `sluice-init` comes when its interpreter has started, which is added.
-    """
-    say = ["sh", "-c", "echo begun; sleep infinity"]
-    pod = story.pod(name)
-    pod["spec"]["containers"][0]["command"] = say
-    story.kubectl.apply(pod)
+def _start_s(story: Story, name: str, *, governed: bool) -> float:
+    """Seconds from `kubectl create` to the first line of the application."""
+    pod = story.pod(name, governed=governed)
+    pod["spec"]["containers"][0]["command"] = ["sh", "-c", "echo begun; sleep infinity"]
+    begun = time.time()
+    story.kubectl("create", "-f", "-", stdin=json.dumps(pod))
     story.wait_ready(name)
-
-    def first(container: str) -> float:
-        log = story.kubectl(
-            "-n", story.namespace, "logs", name, "-c", container, "--timestamps", "--limit-bytes=200"
-        )  # fmt: skip
-        return _moment(log.split()[0])
-
-    status = story.kubectl.get("-n", story.namespace, "pod", name)["status"]
-    prepared = next(s for s in status["initContainerStatuses"] if s["name"] == "sluice-init")
-    begun = _moment(prepared["state"]["terminated"]["startedAt"])  # Whole seconds, cut.
-    interpreter = min(max(first("sluice-init") - begun, 0.0), 1.0)
-    return first("app") - first("sluice-init") + interpreter
+    log = story.kubectl("-n", story.namespace, "logs", name, "-c", "app", "--timestamps")
+    return _moment(log.split()[0]) - begun
 
 
 def test_sidecar_adds_little_to_the_start(story: Story, measured: Callable[[str], None]):
-    """Two seconds are the promise for a machine that is free; on one that is not, in proportion to its queue."""
-    added = sorted(_added_s(story, f"timed{number}") for number in range(3))
+    """Two seconds are the promise for a machine that is free; on one that is not, in proportion to its queue.
+
+    Everything is in it: the webhooks, more volumes, and that a kubelet looks at its containers once a second.
+    """
+    starts: dict[bool, list[float]] = {False: [], True: []}
+    for number in range(PODS):
+        for governed, seconds in starts.items():
+            name = f"timed-{number}-{'with' if governed else 'without'}"
+            seconds.append(_start_s(story, name, governed=governed))
     load = busy()
-    seconds = ", ".join(f"{one:.2f}" for one in added)
-    measured(f"a sidecar adds {seconds} s to a pod's start ({load:.1f} processes want each core)")
-    assert added[0] <= ADDED_MAX_S * load
+    added = median(starts[True]) - median(starts[False])
+    each = ", ".join(f"{one - median(starts[False]):.2f}" for one in sorted(starts[True]))
+    measured(
+        f"a sidecar adds {added:.2f} s to a pod's start, the median of {each} "
+        f"({load:.1f} processes want each core)"
+    )
+    assert added <= ADDED_MAX_S * load

@@ -45,7 +45,6 @@ def _governed(name: str, **changes: str) -> dict[str, Any]:
     """A pod as admission makes it, as far as the guards look."""
     proxy = changes.get("proxy", PROXY)
     init = [
-        {"name": "sluice-init", "image": proxy},
         {"name": "sluice-opa", "image": OPA, "restartPolicy": "Always"},
         {"name": "sluice-proxy", "image": proxy, "restartPolicy": "Always"},
     ]
@@ -109,7 +108,7 @@ def test_labelled_pod_without_its_sidecar_is_refused(api: ApiServer):
 
 def test_sidecar_that_would_not_stay_is_refused(api: ApiServer):
     pod = _governed("brief")
-    pod["spec"]["initContainers"][2].pop("restartPolicy")
+    pod["spec"]["initContainers"][1].pop("restartPolicy")
     assert "Sluice installed and healthy" in _refusal(api, pod)
     pod = _governed("reordered")
     pod["spec"]["initContainers"].reverse()

@@ -45,9 +45,14 @@ class LoopbackFiles:
     def _server(self) -> Path:
         return self.directory / "server.pem"
 
+    def ensure(self) -> None:
+        """Make them unless an earlier run did, whose OPA may still trust them."""
+        if not all(path.is_file() for path in (self.ca, self._server, self.token)):
+            self.make()
+
     def make(self) -> None:
         """Make all of them anew."""
-        # Imported here: a sidecar in a pod is started with files that another process made.
+        # Imported here: a sidecar that is started again has them already.
         from sluice_proxy.loopback_certificate import make_certificate  # noqa: PLC0415
 
         private, public = make_certificate(ADDRESS)

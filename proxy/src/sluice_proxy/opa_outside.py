@@ -17,7 +17,15 @@ log = structlog.get_logger(__name__)
 LOOK_S: Final = 1.0
 AWAY_LOOK_S: Final = 0.25
 """While it is away: its next start waits for the removal of the socket that it left behind."""
+FIRST_LOOK_S: Final = 0.05
+"""Before it was first seen: the application's start waits for it."""
 CONNECT_S: Final = 1.0
+_CLOSED_TO_ALL: Final = b"GET /v1/policies HTTP/1.1\r\nHost: opa\r\nConnection: close\r\n\r\n"
+
+
+OPEN: Final = (
+    "OPA answers what its authorization policy must refuse: it is not the one that Sluice wrote"
+)
 
 
 class OutsideOpa:
@@ -31,6 +39,7 @@ class OutsideOpa:
         """
         self._socket = socket
         self._refused: int | None = None
+        self._guarded: tuple[int, int] | None = None
         self._listened = False
         self.restarts = 0
         self.problem: str | None = "OPA does not listen yet"
@@ -52,6 +61,8 @@ class OutsideOpa:
                 if problem is None:
                     self._listened = True
                     log.info("OPA listens", **{keys.PATH: str(self._socket)})
+                elif problem == OPEN:
+                    log.error("OPA is not used", **{keys.REASON: problem})
                 elif not self._listened:
                     # It is started beside us, a moment before.
                     log.info("waiting for OPA", **{keys.REASON: problem})
@@ -59,12 +70,17 @@ class OutsideOpa:
                     self.restarts += 1
                     log.error("OPA does not listen", **{keys.REASON: problem})
                 self.problem = problem
-            await asyncio.sleep(LOOK_S if self.problem is None else AWAY_LOOK_S)
+            if self.problem is None:
+                await asyncio.sleep(LOOK_S)
+            else:
+                await asyncio.sleep(AWAY_LOOK_S if self._listened else FIRST_LOOK_S)
 
     async def _look(self) -> str | None:
         try:
             async with asyncio.timeout(CONNECT_S):
-                _, writer = await asyncio.open_unix_connection(self._socket)
+                reader, writer = await asyncio.open_unix_connection(self._socket)
+                with contextlib.closing(writer):
+                    problem = await self._try_door(reader, writer)
         except FileNotFoundError:
             self._refused = None
             return "OPA's socket is not there"
@@ -73,10 +89,28 @@ class OutsideOpa:
             return "OPA is not running"
         except (OSError, TimeoutError) as error:
             return f"OPA's socket cannot be used: {error or type(error).__name__}"
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
         self._refused = None
+        return problem
+
+    async def _try_door(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> str | None:
+        """Ask a newly started OPA for what its authorization policy must refuse; return what is wrong with it.
+
+        The policy comes to it through the pod's metadata, which is not as firm as the rest of the pod.
+        """
+        status = os.stat(self._socket)  # noqa: PTH116
+        started = status.st_ino, status.st_ctime_ns
+        if started == self._guarded:
+            return None
+        writer.write(_CLOSED_TO_ALL)
+        await writer.drain()
+        answer = await reader.readline()
+        if not answer:
+            return "OPA closed the connection"
+        if not answer.startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 403 ")):
+            return OPEN
+        self._guarded = started
         return None
 
     def _remove_left_behind(self) -> None:

@@ -35,7 +35,7 @@ class SidecarSettings:
     runtime_directory: Path
     """Private and short-lived: OPA's socket, configuration and token. Its path must be short."""
     opa_program: Path | None
-    """None: somebody else starts OPA, with what ``opa_files.prepare_directory`` wrote into the runtime directory."""
+    """None: somebody else starts OPA, with what ``opa_files.opa_document`` says for the runtime directory."""
     bundle_port: int = 0
     """Of the loopback service that OPA polls; 0: any free one. Needed when somebody else starts OPA."""
     bundle_listener: socket.socket | None = field(default=None, repr=False)

@@ -17,3 +17,7 @@ class ListenError(StartError):
 
 class SpoolError(StartError):
     """The audit spool cannot be opened."""
+
+
+class NotStartedError(Exception):
+    """A sidecar was ended before it had been ready in its pod. The message says what it waited for."""

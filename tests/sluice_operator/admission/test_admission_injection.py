@@ -33,12 +33,12 @@ def test_injected_pod_is_the_golden_one(injected, request):
 def test_patch_adds_and_touches_nothing_of_the_application(pod, estate, settings):
     result = inject(pod, SUPPORT, estate, settings)
     assert {operation["op"] for operation in result.patch} == {"add"}
-    assert len([o for o in result.patch if o["path"].startswith("/spec/initContainers/")]) == 3
+    assert len([o for o in result.patch if o["path"].startswith("/spec/initContainers/")]) == 2
 
 
 def test_application_containers_come_after_ours_unchanged(pod, injected):
     names_found = [c["name"] for c in injected["spec"]["initContainers"]]
-    assert names_found == ["sluice-init", "sluice-opa", "sluice-proxy", "migrate"]
+    assert names_found == ["sluice-opa", "sluice-proxy", "migrate"]
     assert injected["spec"]["containers"] == pod["spec"]["containers"]
     assert injected["spec"]["futureOfPods"] == 7
 
@@ -54,7 +54,7 @@ def test_bare_pod_gets_every_list(estate, settings, apply_patch):
     }
     result = inject(bare, SUPPORT, estate, settings)
     after = apply_patch(result.patch, bare)
-    assert len(after["spec"]["initContainers"]) == 3
+    assert len(after["spec"]["initContainers"]) == 2
     assert after["metadata"]["annotations"]["sluice.dev/profile"].startswith("support/default/")
 
 
@@ -95,7 +95,7 @@ def test_search_domains_of_the_pod_shorten_names_too(pod, estate, settings, appl
 
 
 def test_databases_of_the_sidecar_follow_the_contract(injected):
-    entries = json.loads(variables(injected["spec"]["initContainers"][2])["SLUICE_DATABASES"])
+    entries = json.loads(variables(injected["spec"]["initContainers"][1])["SLUICE_DATABASES"])
     assert entries == [
         {
             "name": "billing/billing",
@@ -150,7 +150,7 @@ def test_reinvocation_after_another_webhook_follows_the_pod(
     injected["metadata"]["labels"]["mesh"] = "on"
     injected["spec"]["initContainers"].insert(0, {"name": "mesh-init", "image": "mesh"})
     after = apply_patch(inject(injected, SUPPORT, estate, settings).patch, injected)
-    assert [c["name"] for c in after["spec"]["initContainers"]][:4] == [
+    assert [c["name"] for c in after["spec"]["initContainers"]][:3] == [
         *names.CONTAINERS,
         "mesh-init",
     ]
@@ -164,7 +164,7 @@ def test_copied_pod_is_derived_anew(injected, estate_of, classification, setting
     new = estate_of(classification("crm", "crm", ["crm-pg"]))
     after = apply_patch(inject(injected, SUPPORT, new, settings).patch, injected)
     assert json.loads(after["metadata"]["annotations"]["sluice.dev/databases"]) == {"crm/crm": 1}
-    assert len([c for c in after["spec"]["initContainers"] if "sluice" in c["name"]]) == 3
+    assert len([c for c in after["spec"]["initContainers"] if "sluice" in c["name"]]) == 2
     assert [a["ip"] for a in after["spec"]["hostAliases"]] == ["10.0.0.9", "127.0.0.32"]
 
 
@@ -173,7 +173,7 @@ def test_guaranteed_application_stays_guaranteed(pod, estate, settings, apply_pa
     for container in [*pod["spec"]["containers"], *pod["spec"]["initContainers"]]:
         container["resources"] = copy.deepcopy(exact)
     after = apply_patch(inject(pod, SUPPORT, estate, settings).patch, pod)
-    for container in after["spec"]["initContainers"][:3]:
+    for container in after["spec"]["initContainers"][:2]:
         resources = container["resources"]
         assert resources["requests"] == resources["limits"]
         assert set(resources["limits"]) == {"cpu", "memory"}
@@ -187,7 +187,7 @@ def test_annotations_tune_resources_and_log_level(pod, estate, settings, apply_p
         "sluice.dev/log-level": "debug",
     }
     after = apply_patch(inject(pod, SUPPORT, estate, settings).patch, pod)
-    _, opa, proxy = after["spec"]["initContainers"][:3]
+    opa, proxy = after["spec"]["initContainers"][:2]
     assert proxy["resources"] == {
         "requests": {"cpu": "0.5", "memory": "1Gi"},
         "limits": {"memory": "1Gi"},

@@ -56,20 +56,20 @@ def test_labelled_pod_without_sidecar_is_refused(pod, judge):
     ("field", "value"), [("env", []), ("image", "evil"), ("args", ["sleep"]), ("livenessProbe", {})]
 )
 def test_later_mutator_that_changes_our_container_is_refused(stored, judge, field, value):
-    stored["spec"]["initContainers"][2][field] = value
+    stored["spec"]["initContainers"][1][field] = value
     message = judge(stored).message
     assert "another webhook changed Sluice's part" in message
     assert "container sluice-proxy: " + field in message
 
 
 def test_variable_given_twice_is_refused(stored, judge):
-    env = stored["spec"]["initContainers"][2]["env"]
+    env = stored["spec"]["initContainers"][1]["env"]
     env.insert(0, copy.deepcopy(env[0]))
     assert "twice" in judge(stored).message
 
 
 def test_starved_sidecar_is_refused(stored, judge):
-    stored["spec"]["initContainers"][2]["resources"]["requests"]["memory"] = "1Mi"
+    stored["spec"]["initContainers"][1]["resources"]["requests"]["memory"] = "1Mi"
     assert "resources.requests.memory" in judge(stored).message
 
 
@@ -119,13 +119,23 @@ def test_application_may_change(stored):
 
 
 def test_image_of_the_live_sidecar_stays(stored):
-    result = update(stored, lambda new: new["spec"]["initContainers"][2].update(image="evil"))
+    result = update(stored, lambda new: new["spec"]["initContainers"][1].update(image="evil"))
     assert "the container sluice-proxy must not change (image)" in result.message
+
+
+def test_pod_of_an_earlier_version_stays_as_it_was_made(stored):
+    """Its third container prepared what OPA reads today from its arguments."""
+    stored["spec"]["initContainers"].insert(0, {"name": "sluice-init", "image": "proxy:0"})
+    assert (
+        update(stored, lambda new: new["metadata"]["annotations"].update(note="x")) == Injection()
+    )
+    result = update(stored, lambda new: new["spec"]["initContainers"][0].update(image="evil"))
+    assert "the container sluice-init must not change (image)" in result.message
 
 
 def test_resize_of_the_live_sidecar_is_refused(stored):
     def change(new):
-        new["spec"]["initContainers"][1]["resources"]["limits"] = {"cpu": "1m"}
+        new["spec"]["initContainers"][0]["resources"]["limits"] = {"cpu": "1m"}
 
     assert "the container sluice-opa must not change (resources)" in update(stored, change).message
 

@@ -31,12 +31,10 @@ def test_resources_of_the_chart_are_read():
     value = {
         "proxy": {"requests": {"cpu": "1"}, "limits": {"memory": "1Gi"}},
         "opa": {"requests": {}},
-        "init": {},
     }
     settings = read_settings(Environment({**NEEDED, "SLUICE_SIDECAR_RESOURCES": json.dumps(value)}))
     assert (settings.injection.proxy.cpu, settings.injection.proxy.memory_limit) == ("1", "1Gi")
     assert settings.injection.proxy.memory is None
-    assert settings.injection.init is None
 
 
 @pytest.mark.parametrize(

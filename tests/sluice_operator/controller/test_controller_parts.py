@@ -20,9 +20,11 @@ import pytest
 
 from sluice_dev.children import free_port
 from sluice_dev.operators import OperatorProcess
+from sluice_operator.admission import names
+from sluice_operator.admission.model import Trust
+from sluice_operator.admission.opa import authorization_policy, opa_arguments
 from sluice_operator.certificates.authority import Authority
 from sluice_operator.kube.client import path_of
-from sluice_proxy.opa_files import opa_arguments
 
 
 class Sidecar:
@@ -44,14 +46,19 @@ class Sidecar:
         """Start all of it, on an OPA that takes no file of a bundle that is larger."""
         for name in ("run/sluice", "var/lib/sluice/state", "var/lib/sluice/spool", "dev"):
             (self._root / name).mkdir(parents=True, exist_ok=True)
-        subprocess.run(self._command("prepare"), env=self._environment, check=True)
         run = self._root / "run" / "sluice"
-        configuration = json.loads((run / "config.json").read_text())
-        configuration["bundles"]["sluice"]["size_limit_bytes"] = size_limit
-        (run / "config.json").write_text(json.dumps(configuration))
+        (run / "authz.rego").write_text(authorization_policy())
+        arguments = [
+            a.replace(names.RUN_PATH, str(run))
+            .replace(names.OPA_PATH, str(run))
+            .replace(f":{names.BUNDLE_PORT}", f":{self._port}")
+            for a in opa_arguments(Trust(**json.loads(self._environment["SLUICE_TRUST"])))
+            if not a.startswith("--diagnostic-addr")
+        ]
+        arguments.insert(-1, f"--set=bundles.sluice.size_limit_bytes={size_limit}")
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         self._running.append(
-            subprocess.Popen([self._opa, *opa_arguments(run)], stderr=subprocess.DEVNULL, **quiet)
+            subprocess.Popen([self._opa, *arguments], stderr=subprocess.DEVNULL, **quiet)
         )
         with (self._root / "log").open("wb") as log:
             self._running.append(

@@ -25,6 +25,9 @@ import aiohttp
 import psycopg
 import pytest
 
+from sluice_operator.admission import names
+from sluice_operator.admission.model import Trust
+from sluice_operator.admission.opa import authorization_policy, opa_arguments
 from sluice_operator.bundle_names import bundle_name
 from sluice_operator.bundles.callers import Callers
 from sluice_operator.bundles.reports import Reports
@@ -33,7 +36,6 @@ from sluice_operator.bundles.shelf import Shelf
 from sluice_operator.certificates import authority as certificates
 from sluice_operator.kube.bundle_store import ObjectMeta, Reviewed, StoredBundle
 from sluice_operator.serving import LiveCertificate, ended, make_server, started
-from sluice_proxy.opa_files import opa_arguments
 from sluice_proxy.sidecar.environment import Environment, Layout
 from sluice_proxy.sidecar.process import PodSidecar
 
@@ -197,11 +199,25 @@ class Pod:
     def prepare(self) -> None:
         from sluice_proxy.sidecar.preparation import prepare  # noqa: PLC0415
 
-        prepare(self.environment, self.layout, bundle_port=self.bundle_port)
+        prepare(self.environment, self.layout)
 
-    def start_opa(self) -> None:
+    def opa_arguments(self, guard: str) -> list[str]:
+        """Return what the webhook writes, for this pod's folders and ports."""
+        policy = self.layout.place(names.OPA_PATH) / names.AUTHORIZATION_FILE
+        policy.parent.mkdir(parents=True, exist_ok=True)
+        policy.write_text(guard)
+        trust = self.environment.trust
+        return [
+            argument.replace(names.RUN_PATH, str(self.layout.run))
+            .replace(f":{names.BUNDLE_PORT}", f":{self.bundle_port}")
+            .replace(names.OPA_PATH, str(policy.parent))
+            for argument in opa_arguments(Trust(trust.ca_pem, trust.keys))
+            if not argument.startswith("--diagnostic-addr")
+        ]
+
+    def start_opa(self, guard: str = authorization_policy()) -> None:
         self.opa = subprocess.Popen(
-            [self.opa_program, *opa_arguments(self.layout.run)],
+            [self.opa_program, *self.opa_arguments(guard)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

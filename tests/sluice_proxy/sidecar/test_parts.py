@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,7 +28,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sluice_proxy.catalog.reader import CatalogError, CatalogReader
-from sluice_proxy.opa_files import opa_arguments
 from sluice_proxy.sidecar import names
 from sluice_proxy.sidecar.audit import AuditFollower
 from sluice_proxy.sidecar.catalogs import CatalogSecret
@@ -40,6 +40,7 @@ from sluice_proxy.sidecar.identity import (
     parse_identity,
     profile_id,
 )
+from sluice_proxy.sidecar.started import wait
 from sluice_proxy.sidecar.status import status_document
 from sluice_proxy.sidecar.trust import Trust, TrustError
 
@@ -182,10 +183,10 @@ def sidecar_command(pod, command: str, *more: str) -> list[str]:
     ]
 
 
-def run_prepare(pod) -> subprocess.CompletedProcess[str]:
+def run_to_its_end(pod) -> subprocess.CompletedProcess[str]:
     (pod.layout.root / "dev").mkdir(exist_ok=True)
     return subprocess.run(
-        sidecar_command(pod, "prepare"),
+        sidecar_command(pod, "run"),
         env={"PATH": os.environ["PATH"], **pod.variables},
         capture_output=True,
         text=True,
@@ -193,43 +194,58 @@ def run_prepare(pod) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_prepare_writes_what_opa_is_started_with(pod):
-    done = run_prepare(pod)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stderr.splitlines()[-1])["event"] == "prepared"
-    written = {path.name for path in pod.layout.run.iterdir()}
-    assert {"config.json", "authz.rego", "ca.pem", "token", "server.pem"} <= written
+def test_certificate_and_token_for_opa_are_made_once_and_for_us_alone(pod):
+    pod.prepare()
+    written = {path.name: path.read_bytes() for path in pod.layout.run.iterdir()}
+    assert {"ca.pem", "token", "server.pem"} == set(written)
     for name in ("token", "server.pem"):
         assert (pod.layout.run / name).stat().st_mode & 0o077 == 0
-    config = json.loads((pod.layout.run / "config.json").read_text())
-    assert config["services"]["sluice"]["url"] == f"https://127.0.0.1:{pod.bundle_port}"
-    for argument in opa_arguments(pod.layout.run):
-        if argument.startswith("--config-file="):
-            assert Path(argument.partition("=")[2]).is_file()
+    pod.prepare()
+    assert {path.name: path.read_bytes() for path in pod.layout.run.iterdir()} == written
+
+
+def test_hook_ends_once_the_sidecar_was_ready_and_fails_at_its_limit(pod):
+    assert wait(pod.layout.started, limit_s=0.1) == 1
+    pod.layout.run.mkdir(parents=True, exist_ok=True)
+    hook = subprocess.Popen(sidecar_command(pod, "started"))
+    time.sleep(0.3)
+    assert hook.poll() is None
+    pod.layout.started.touch()
+    assert hook.wait(10) == 0
+
+
+def test_hook_imports_next_to_nothing():
+    """It runs beside the start that it waits for, on the same processors."""
+    code = (
+        "import sys; from sluice_proxy.sidecar import __main__, started\n"
+        "print(*sorted({'asyncio', 'argparse', 'ssl', 'json', 'aiohttp', 'structlog'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 def test_missing_catalog_secret_ends_the_pod_with_its_name(pod):
     for path in pod.layout.place("/etc/sluice/catalog/0").iterdir():
         path.unlink()
-    done = run_prepare(pod)
+    done = run_to_its_end(pod)
     assert done.returncode == 1
     message = pod.layout.termination.read_text()
     assert 'Secret "shop-catalog-reader" in namespace "support" is missing' in message
     assert "user, password, host, port" in message
     assert message in done.stderr
-    assert not (pod.layout.run / "config.json").exists()
+    assert not (pod.layout.run / "token").exists()
 
 
 def test_catalog_secret_without_a_key_names_the_key(pod):
     (pod.layout.place("/etc/sluice/catalog/0") / "password").unlink()
-    done = run_prepare(pod)
+    done = run_to_its_end(pod)
     assert done.returncode == 1
     assert "missing: password" in pod.layout.termination.read_text()
 
 
 def test_wrong_environment_is_a_usage_error(pod):
     pod.variables["SLUICE_DATABASES"] = "?"
-    done = run_prepare(pod)
+    done = run_to_its_end(pod)
     assert done.returncode == 2
     assert "SLUICE_DATABASES" in pod.layout.termination.read_text()
 
@@ -250,7 +266,6 @@ async def test_run_prints_audit_and_ends_orderly_by_sigterm(
 ):
     pod.variables["SLUICE_AUDIT_LOG"] = "stdout"
     prefix = as_in_a_pod(pod)
-    assert run_prepare(pod).returncode == 0
     operator.publish(signed(1, session=making.session(level="guarded")), 1)
     pod.start_opa()
     process = await asyncio.create_subprocess_exec(
@@ -287,20 +302,30 @@ async def test_run_prints_audit_and_ends_orderly_by_sigterm(
 
 
 def test_run_says_which_port_is_taken(pod):
-    assert run_prepare(pod).returncode == 0
     with socket.create_server(("127.0.0.1", pod.bundle_port)):
-        done = subprocess.run(
-            sidecar_command(pod, "run"),
-            env={"PATH": os.environ["PATH"], **pod.variables},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        done = run_to_its_end(pod)
     assert done.returncode == 1
     message = pod.layout.termination.read_text()
     assert "the bundle service cannot be opened" in message
     assert f"127.0.0.1', {pod.bundle_port}" in message
     assert message in done.stderr
+
+
+async def test_run_that_is_ended_before_it_was_ready_says_what_it_waited_for(pod):
+    """As a kubelet ends it when its hook has failed; nothing is published, and OPA is not there."""
+    (pod.layout.root / "dev").mkdir(exist_ok=True)
+    process = await asyncio.create_subprocess_exec(
+        *sidecar_command(pod, "run"), env={"PATH": os.environ["PATH"], **pod.variables},
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    async with asyncio.timeout(30):
+        while "bundle" not in (await pod.health())["reasons"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.wait_for(process.wait(), 20) == 1
+    message = pod.layout.termination.read_text()
+    assert message.startswith("Ended before it was ready; it waited for: bundle: no bundle yet;")
+    assert "OPA's socket is not there" in message
 
 
 def test_process_is_not_dumpable():

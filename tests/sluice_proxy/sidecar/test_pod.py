@@ -17,6 +17,7 @@ import pytest
 
 from sluice_proxy.loopback import listen
 from sluice_proxy.sidecar import process
+from sluice_proxy.start_errors import NotStartedError
 
 SCHEMA = """\
 CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL);
@@ -301,7 +302,8 @@ async def test_service_under_another_authority_is_not_spoken_to(
     document = await pod.health()
     assert "certificate" in document["reasons"]["identity"].lower()
     assert operator.cluster.reviews == 0
-    assert await pod.stop_proxy() == 0
+    with pytest.raises(NotStartedError, match=r"waited for: identity: .*certificate"):
+        await pod.stop_proxy()
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,8 @@ async def test_identity_of_another_pod_is_not_taken(
     await asyncio.sleep(1)
     assert f"of the {reason}" in (await pod.health())["reasons"]["identity"]
     assert not list(pod.layout.state.iterdir())
-    assert await pod.stop_proxy() == 0
+    with pytest.raises(NotStartedError, match=f"of the {reason}"):
+        await pod.stop_proxy()
 
 
 async def test_databases_of_one_server_share_a_listener_and_others_are_refused(
@@ -358,8 +361,10 @@ async def test_a_pod_without_a_bundle_waits_and_says_so(operator, make_pod, sign
     assert document["reasons"]["bundle"] == "no bundle yet"
     with pytest.raises(psycopg.OperationalError):
         await pod.connect(database)
+    assert not pod.layout.started.exists()
     operator.publish(signed(1), 1)
     await pod.ready()
+    await until(pod.layout.started.exists)
     assert await pod.stop_proxy() == 0
 
 
@@ -382,6 +387,44 @@ async def test_proxy_that_starts_before_opa_waits_and_counts_no_restart(
     assert restarts() == 0
     pod.kill_opa()
     await until(lambda: restarts() == 1)
+    assert await pod.stop_proxy() == 0
+
+
+async def test_opa_that_is_started_before_everything_finds_what_it_needs(
+    operator, make_pod, signed, database
+):
+    """As in a pod: its certificate and token come with the proxy, which comes later."""
+    operator.publish(signed(1), 1)
+    pod = make_pod(database)
+    pod.start_opa()
+    await asyncio.sleep(0.5)
+    assert not (pod.layout.run / "ca.pem").exists()
+    pod.prepare()
+    pod.start_proxy()
+    await pod.ready()
+    kept = (pod.layout.run / "token").read_text()
+    assert await pod.stop_proxy() == 0
+    pod.prepare()
+    assert (pod.layout.run / "token").read_text() == kept
+    pod.start_proxy()
+    await pod.ready()
+    assert await pod.stop_proxy() == 0
+
+
+async def test_opa_whose_api_is_open_is_not_worked_with(operator, make_pod, signed, database):
+    operator.publish(signed(1), 1)
+    pod = make_pod(database)
+    pod.start_opa("package system.authz\n\ndefault allow := true\n")
+    pod.prepare()
+    pod.start_proxy()
+    await until(lambda: pod.sidecar.sidecar is not None)
+    await until(lambda: "must refuse" in pod.sidecar.missing())
+    await asyncio.sleep(0.3)
+    assert "must refuse" in (await pod.health())["reasons"]["opa"]
+    assert not pod.layout.started.exists()
+    pod.kill_opa()
+    pod.start_opa()
+    await pod.ready()
     assert await pod.stop_proxy() == 0
 
 

@@ -10,29 +10,12 @@ from typing import Any, Final
 from sluice_operator.admission import names
 from sluice_operator.admission.identity import compact
 from sluice_operator.admission.model import InjectionSettings
+from sluice_operator.admission.opa import opa_arguments
 from sluice_operator.admission.tuning import Tuning, requirements
 
-OPA_ARGUMENTS: Final = (
-    "run",
-    "--server",
-    f"--addr=unix://{names.RUN_PATH}/opa.sock",
-    "--unix-socket-perm=600",
-    "--authorization=basic",
-    "--optimize-store-for-read-speed",
-    "--skip-version-check",
-    "--log-level=error",
-    "--log-format=json",
-    f"--diagnostic-addr=0.0.0.0:{names.OPA_PORT}",
-    f"--config-file={names.RUN_PATH}/config.json",
-    f"{names.RUN_PATH}/authz.rego",
-)
-"""What the sidecar's own way of starting OPA gives, and the address for probes."""
-
 RUN_BYTES: Final = "64Mi"
-"""Configuration, certificate, token, and OPA's persisted bundle."""
+"""Certificate, token, and OPA's persisted bundle."""
 STATE_BYTES: Final = "64Mi"
-_STARTUP_FAILURES: Final = 300
-"""At one a second: the bundle service may take minutes to come up beside its first pods."""
 _MODE_READABLE: Final = 0o444
 
 _LOCKED: Final[dict[str, Any]] = {
@@ -112,7 +95,7 @@ def _catalog_secrets(databases: list[dict[str, Any]]) -> list[str]:
 def our_containers(
     settings: InjectionSettings, tuning: Tuning, databases: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """sluice-init, sluice-opa and sluice-proxy."""
+    """sluice-opa and sluice-proxy."""
     run = _mount(names.RUN_VOLUME, names.RUN_PATH)
     # The ServiceAccount plugin of the API server gives its token to all that mount nothing there.
     no_token = _mount(names.EMPTY_VOLUME, names.SERVICE_ACCOUNT_PATH, read_only=True)
@@ -127,33 +110,28 @@ def our_containers(
             for n, _ in enumerate(_catalog_secrets(databases))
         ),
     ]
-    environment = _environment(settings, tuning, databases)
-    image = settings.proxy_image
     return [
         {
-            **_container(names.INIT, image, settings, ["prepare"]),
-            "command": ["sluice-sidecar"],
-            "env": environment,
-            "resources": requirements(tuning.init),
-            "volumeMounts": mounts,
-        },
-        {
-            **_container(names.OPA, settings.opa_image, settings, list(OPA_ARGUMENTS)),
+            **_container(names.OPA, settings.opa_image, settings, opa_arguments(settings.trust)),
             "restartPolicy": "Always",
             "resources": requirements(tuning.opa),
-            # No startup probe: the kubelet starts the proxy beside it, which waits for its socket and has one for both.
+            # The kubelet starts the proxy beside it, as soon as it runs; the proxy waits for its socket.
             "livenessProbe": _probe("/health", names.OPA_PORT, period=10, failures=6),
-            "volumeMounts": [run, no_token],
+            "volumeMounts": [
+                run,
+                no_token,
+                _mount(names.OPA_VOLUME, names.OPA_PATH, read_only=True),
+            ],
         },
         {
-            **_container(names.PROXY, image, settings, ["run"]),
+            **_container(names.PROXY, settings.proxy_image, settings, ["run"]),
             "command": ["sluice-sidecar"],
             "restartPolicy": "Always",
-            "env": environment,
+            "env": _environment(settings, tuning, databases),
             "resources": requirements(tuning.proxy),
-            "startupProbe": _probe(
-                "/readyz", names.HEALTH_PORT, period=1, failures=_STARTUP_FAILURES
-            ),
+            # The application starts when it has ended. A startup probe would do the same a second or two later: what
+            # became of it the kubelet sees when it next looks at all containers, twice.
+            "lifecycle": {"postStart": {"exec": {"command": ["sluice-sidecar", "started"]}}},
             "readinessProbe": _probe("/readyz", names.HEALTH_PORT, period=5, failures=3),
             "livenessProbe": _probe("/healthz", names.HEALTH_PORT, period=10, failures=6),
             "volumeMounts": mounts,
@@ -182,6 +160,21 @@ def our_volumes(
             "projected": {
                 "sources": [{"serviceAccountToken": token}],
                 "defaultMode": 0o644,
+            },
+        },
+        {
+            "name": names.OPA_VOLUME,
+            "downwardAPI": {
+                "items": [
+                    {
+                        "path": names.AUTHORIZATION_FILE,
+                        "fieldRef": {
+                            "apiVersion": "v1",
+                            "fieldPath": f"metadata.annotations['{names.OPA_AUTHORIZATION}']",
+                        },
+                    }
+                ],
+                "defaultMode": _MODE_READABLE,
             },
         },
         *(

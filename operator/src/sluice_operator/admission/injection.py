@@ -7,7 +7,7 @@ import hashlib
 from typing import Any, Final
 
 from sluice_operator.admission import names
-from sluice_operator.admission.containers import OPA_ARGUMENTS, our_containers, our_volumes
+from sluice_operator.admission.containers import our_containers, our_volumes
 from sluice_operator.admission.estate import Estate
 from sluice_operator.admission.identity import compact, identity_annotations, profile_of
 from sluice_operator.admission.model import (
@@ -18,6 +18,7 @@ from sluice_operator.admission.model import (
     Refusal,
     Trust,
 )
+from sluice_operator.admission.opa import OPA_ARGUMENTS, authorization_policy
 from sluice_operator.admission.part import Part, differences, joined, split
 from sluice_operator.admission.patching import difference
 from sluice_operator.admission.quantities import same_amount
@@ -87,6 +88,7 @@ def derive(
             **identity_annotations(profile_of(rest, namespace.name)),
             names.DATABASES: compact(dict(estate.generations)),
             names.CAPTURE: "hosts",
+            names.OPA_AUTHORIZATION: authorization_policy(),
         },
     )
     return Derivation(found, rest, derived.sealed())
@@ -140,7 +142,7 @@ def in_front(pod: Pod) -> bool:
 def template_hash(settings: InjectionSettings) -> str:
     """Digest of what is the same in every pod but trust, which has its own way of renewal."""
     fields = dataclasses.asdict(dataclasses.replace(settings, trust=_NO_TRUST))
-    text = compact([fields, OPA_ARGUMENTS])
+    text = compact([fields, OPA_ARGUMENTS, authorization_policy()])
     return hashlib.sha256(text.encode()).hexdigest()[:_TEMPLATE_DIGITS]
 
 

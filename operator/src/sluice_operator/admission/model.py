@@ -62,8 +62,6 @@ class InjectionSettings:
     drain_seconds: int = 25
     proxy: Resources = PROXY_RESOURCES
     opa: Resources = OPA_RESOURCES
-    init: Resources | None = None
-    """None: as the proxy's."""
 
 
 @dataclass(frozen=True, slots=True)

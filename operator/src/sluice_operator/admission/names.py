@@ -21,7 +21,18 @@ PROFILE: Final = "sluice.dev/profile"
 IDENTITY: Final = "sluice.dev/identity"
 DATABASES: Final = "sluice.dev/databases"
 CAPTURE: Final = "sluice.dev/capture"
-WRITTEN: Final = (INJECTED, TEMPLATE_HASH, DIGEST, PROFILE, IDENTITY, DATABASES, CAPTURE)
+OPA_AUTHORIZATION: Final = "sluice.dev/opa-authorization"
+"""The policy that guards OPA's API; the pod reads it as a file."""
+WRITTEN: Final = (
+    INJECTED,
+    TEMPLATE_HASH,
+    DIGEST,
+    PROFILE,
+    IDENTITY,
+    DATABASES,
+    CAPTURE,
+    OPA_AUTHORIZATION,
+)
 """Annotations that injection writes. ``capture`` may also be asked for."""
 
 LOG_LEVEL: Final = "sluice.dev/log-level"
@@ -29,11 +40,12 @@ AUDIT_LOG: Final = "sluice.dev/audit-log"
 SAFE_TO_EVICT: Final = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 """Without it, emptyDirs keep the cluster autoscaler from ever emptying a node."""
 
-INIT: Final = "sluice-init"
 OPA: Final = "sluice-opa"
 PROXY: Final = "sluice-proxy"
-CONTAINERS: Final = (INIT, OPA, PROXY)
-"""In their order, in front of the application's own init containers."""
+CONTAINERS: Final = (OPA, PROXY)
+"""In their order, in front of the application's own init containers: a kubelet ends them the other way round."""
+FORMER: Final = ("sluice-init",)
+"""Of pods that an earlier version governed."""
 
 RUN_VOLUME: Final = "sluice-run"
 STATE_VOLUME: Final = "sluice-state"
@@ -41,6 +53,7 @@ SPOOL_VOLUME: Final = "sluice-spool"
 TOKEN_VOLUME: Final = "sluice-token"  # noqa: S105  # The name of a volume.
 EMPTY_VOLUME: Final = "sluice-empty"
 """Lies over the place of the application's API token: our containers have no use for it."""
+OPA_VOLUME: Final = "sluice-opa"
 CATALOG_VOLUME: Final = "sluice-catalog-"
 LOCAL_VOLUMES: Final = (RUN_VOLUME, STATE_VOLUME, SPOOL_VOLUME)
 
@@ -48,6 +61,8 @@ RUN_PATH: Final = "/run/sluice"
 STATE_PATH: Final = "/var/lib/sluice/state"
 SPOOL_PATH: Final = "/var/lib/sluice/spool"
 TOKEN_PATH: Final = "/var/run/secrets/sluice"  # noqa: S105  # A folder.
+OPA_PATH: Final = "/etc/sluice/opa"
+AUTHORIZATION_FILE: Final = "authz.rego"
 CATALOG_PATH: Final = "/etc/sluice/catalog"
 SERVICE_ACCOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 

@@ -16,9 +16,10 @@ from sluice_operator.admission.reading import entries, section
 
 _VOLUME: Final = re.compile(
     rf"{names.RUN_VOLUME}|{names.STATE_VOLUME}|{names.SPOOL_VOLUME}|{names.TOKEN_VOLUME}"
-    rf"|{names.EMPTY_VOLUME}"
+    rf"|{names.EMPTY_VOLUME}|{names.OPA_VOLUME}"
     rf"|{names.CATALOG_VOLUME}[0-9]+"
 )
+_CONTAINERS: Final = frozenset({*names.CONTAINERS, *names.FORMER})
 _ADDRESS: Final = re.compile(r"127\.0\.0\.([0-9]{1,3})")
 _TRACES: Final = frozenset({*names.WRITTEN} - {names.CAPTURE})
 
@@ -119,7 +120,7 @@ def split(pod: Pod) -> tuple[Part, Pod]:
     """Our part, and the pod without it; the argument stays as it is."""
     rest, spec, metadata = _opened(pod)
     part = Part(
-        containers=_taken(spec, "initContainers", lambda c: c.get("name") in names.CONTAINERS),
+        containers=_taken(spec, "initContainers", lambda c: c.get("name") in _CONTAINERS),
         volumes=_taken(
             spec, "volumes", lambda v: _VOLUME.fullmatch(str(v.get("name"))) is not None
         ),

@@ -61,7 +61,6 @@ def read_settings(environment: Environment) -> Settings:
         drain_seconds=environment.integer("SLUICE_DRAIN_SECONDS", 25, low=0, high=3600),
         proxy=given.get("proxy", PROXY_RESOURCES),
         opa=given.get("opa", OPA_RESOURCES),
-        init=given.get("init"),
     )
     return Settings(
         common=common,
@@ -78,10 +77,10 @@ def _resources(environment: Environment) -> dict[str, Resources]:
     except ValueError:
         raise SettingsError(f"{_RESOURCES} is no JSON") from None
     if not isinstance(document, dict):
-        raise SettingsError(f'{_RESOURCES} must be {{"proxy": …, "opa": …, "init": …}}')
+        raise SettingsError(f'{_RESOURCES} must be {{"proxy": …, "opa": …}}')
     fields = cast("dict[str, Any]", document)
-    if unknown := sorted(set(fields) - {"proxy", "opa", "init"}):
-        raise SettingsError(f"{_RESOURCES} has {unknown[0]!r}; there are proxy, opa and init")
+    if unknown := sorted(set(fields) - {"proxy", "opa"}):
+        raise SettingsError(f"{_RESOURCES} has {unknown[0]!r}; there are proxy and opa")
     return {name: _one(name, value) for name, value in fields.items() if value}
 
 

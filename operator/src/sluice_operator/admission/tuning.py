@@ -42,7 +42,6 @@ class Tuning:
 
     proxy: Resources
     opa: Resources
-    init: Resources
     log_level: str
     audit_log: str | None
     """Where audit events go besides the spool."""
@@ -85,9 +84,8 @@ def read_tuning(
         return Refusal(
             f"annotation {names.AUDIT_LOG}: {str(audit_log)[:40]!r}; there is only stdout"
         )
-    init = settings.init or given["proxy"]
     finish = _guaranteed if guaranteed else _as_it_is
-    return Tuning(finish(given["proxy"]), finish(given["opa"]), finish(init), level, audit_log)
+    return Tuning(finish(given["proxy"]), finish(given["opa"]), level, audit_log)
 
 
 def _wrong(container: str, field: str, text: str) -> str | None:

@@ -1,1 +1,1 @@
-"""The sidecar in a pod: what ``sluice-init`` and ``sluice-proxy`` run."""
+"""The sidecar in a pod: what ``sluice-proxy`` runs."""

@@ -53,6 +53,11 @@ class Layout:
         return self.root / "var/run/secrets/sluice/token"
 
     @property
+    def started(self) -> Path:
+        """There once the sidecar was ready; as long-lived as the pod."""
+        return self.run / "started"
+
+    @property
     def termination(self) -> Path:
         """What the kubelet shows of a container that ended."""
         return self.root / "dev/termination-log"

@@ -1,29 +1,20 @@
-"""``sluice-sidecar prepare``: what must be there before OPA and the proxy start."""
+"""What must be there before the proxy starts, and what OPA waits for."""
 
 from __future__ import annotations
 
 import os
-from typing import Final
 
-import structlog
-
-from sluice_proxy import log_keys as keys
-from sluice_proxy.loopback import ADDRESS, LoopbackFiles
-from sluice_proxy.opa_files import OpaError, prepare_directory
+from sluice_proxy.loopback import LoopbackFiles
 from sluice_proxy.sidecar.catalogs import OPTIONAL, REQUIRED, missing_keys
 from sluice_proxy.sidecar.environment import Environment, Layout
-
-log = structlog.get_logger(__name__)
-
-BUNDLE_PORT: Final = 15280
 
 
 class PreparationError(Exception):
     """The pod must not start. The message says what is missing and who has to make it."""
 
 
-def prepare(environment: Environment, layout: Layout, *, bundle_port: int = BUNDLE_PORT) -> None:
-    """Check what is mounted, and write what OPA is started with.
+def prepare(environment: Environment, layout: Layout) -> None:
+    """Check what is mounted, and make certificate and token of the service that OPA polls.
 
     Raises:
         PreparationError: Something is missing.
@@ -33,12 +24,9 @@ def prepare(environment: Environment, layout: Layout, *, bundle_port: int = BUND
         raise PreparationError(" ".join(problems))
     try:
         layout.run.mkdir(parents=True, exist_ok=True)
-        LoopbackFiles(layout.run).make()
-        url = f"https://{ADDRESS}:{bundle_port}"
-        prepare_directory(layout.run, url, environment.trust.keys)
-    except (OSError, OpaError) as error:
+        LoopbackFiles(layout.run).ensure()
+    except OSError as error:
         raise PreparationError(f"{layout.run} cannot be prepared: {error}") from error
-    log.info("prepared", **{keys.PATH: str(layout.run)})
 
 
 def _catalog_problems(environment: Environment, layout: Layout) -> list[str]:

@@ -8,7 +8,7 @@ import random
 import signal
 import socket
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
@@ -33,15 +33,16 @@ from sluice_proxy.sidecar.identity import (
     kept_identity,
     parse_identity,
 )
-from sluice_proxy.sidecar.preparation import BUNDLE_PORT
 from sluice_proxy.sidecar.remote import Remote, RemoteError, RemoteSource
 from sluice_proxy.sidecar.status import StatusReporter
 from sluice_proxy.sidecar.survey import Survey
-from sluice_proxy.start_errors import ListenError
+from sluice_proxy.start_errors import ListenError, NotStartedError
 
 log = structlog.get_logger(__name__)
 
 HEALTH: Final = ("0.0.0.0", 15281)  # noqa: S104  The kubelet asks at the pod's address.
+BUNDLE_PORT: Final = 15280
+READY_STEP_S: Final = 0.01
 RETRY_MIN_S: Final = 0.2
 RETRY_MAX_S: Final = 5.0
 KEPT_AFTER_S: Final = 2.0
@@ -60,6 +61,7 @@ class PodSidecar:
         health: tuple[str, int] = HEALTH,
         bundle_port: int = BUNDLE_PORT,
         listener: socket.socket | None = None,
+        remote: Remote | None = None,
     ) -> None:
         """Make one; nothing is opened yet.
 
@@ -69,13 +71,14 @@ class PodSidecar:
             health: Host and port of health and metrics.
             bundle_port: Where OPA asks for bundles.
             listener: Listens there already (``loopback.listen``); it is closed here.
+            remote: The way to the bundle service when it has begun; it is closed here.
         """
         self._environment = environment
         self._layout = layout
         self._health = health
         self._bundle_port = bundle_port
         self._listener = listener
-        self._remote = Remote(environment.bundles_url, layout.token, environment.trust)
+        self._remote = remote or Remote(environment.bundles_url, layout.token, environment.trust)
         self._source = RemoteSource(self._remote)
         self._databases = Databases()
         self._denials = Denials()
@@ -91,6 +94,7 @@ class PodSidecar:
 
         Raises:
             StartError: Something is wrong that waiting does not help against.
+            NotStartedError: The event came first.
         """
         work = asyncio.create_task(self._serve(), name="serve")
         waiting = asyncio.create_task(ended.wait(), name="signal")
@@ -99,6 +103,10 @@ class PodSidecar:
             if work.done():
                 await work
                 await waiting
+            elif not self._layout.started.exists() and self.waits():
+                raise NotStartedError(
+                    f"Ended before it was ready; it waited for: {self.missing()}."
+                )
             return 0
         finally:
             await self._stop(work, waiting)
@@ -124,8 +132,19 @@ class PodSidecar:
         self._begin("status", self._reporter.run())
         self._begin("audit", self._audit.run())
         await sidecar.start()
+        while sidecar.not_ready():  # noqa: ASYNC110  What is missing tells no one when it comes.
+            await asyncio.sleep(READY_STEP_S)
+        self._layout.started.touch()
         self._begin("survey", self._look(survey, sidecar, identity))
         log.info("ready", **{keys.PROFILE: identity.profile})
+
+    def waits(self) -> Mapping[str, str]:
+        """Return what it is not ready for, and why."""
+        return {"identity": self._waiting_for} if self.sidecar is None else self.sidecar.not_ready()
+
+    def missing(self) -> str:
+        """Return it as a sentence has it."""
+        return "; ".join(f"{part}: {reason}" for part, reason in sorted(self.waits().items()))
 
     async def _look(self, survey: Survey, sidecar: Sidecar, identity: Identity) -> None:
         """Hold the catalogs against the policy, on a way to OPA that no session waits for."""
@@ -259,6 +278,7 @@ async def serve(
     *,
     health: tuple[str, int] = HEALTH,
     listener: socket.socket,
+    remote: Remote,
 ) -> int:
     """Run the proxy container until SIGTERM or SIGINT; a second signal cuts the sessions that are left.
 
@@ -267,12 +287,16 @@ async def serve(
         layout: Where everything is.
         health: Host and port of health and metrics.
         listener: Where OPA asks for bundles (``loopback.listen``); it is closed here.
+        remote: The way to the bundle service, which has begun; it is closed here.
 
     Raises:
         StartError: It cannot start.
+        NotStartedError: The signal came before it was ready.
     """
     port = listener.getsockname()[1]
-    pod = PodSidecar(environment, layout, health=health, bundle_port=port, listener=listener)
+    pod = PodSidecar(
+        environment, layout, health=health, bundle_port=port, listener=listener, remote=remote
+    )
     ended = asyncio.Event()
 
     def take(number: signal.Signals) -> None:

@@ -7,15 +7,16 @@ import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import structlog
 
 from sluice_proxy import log_keys as keys
-from sluice_proxy.bundles.model import Bundle
-from sluice_proxy.bundles.verify import BUNDLE_BYTES_MAX
 from sluice_proxy.sidecar.trust import Trust, TrustError
+
+if TYPE_CHECKING:
+    from sluice_proxy.bundles.model import Bundle
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,7 @@ class Remote:
         self._trust = trust
         self._http: dict[str, aiohttp.ClientSession] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        self._begun: dict[str, asyncio.Task[Any]] = {}
 
     @property
     def trust(self) -> Trust:
@@ -70,8 +72,18 @@ class Remote:
         except (OSError, UnicodeDecodeError) as error:
             raise RemoteError(f"the token {self._token_path} cannot be read: {error}") from error
 
+    def begin(self) -> None:
+        """Ask for the identity and the first bundle now; whoever asks first is given what came of it."""
+        self._begun = {
+            "identity": asyncio.create_task(self._ask_identity(), name="first-identity"),
+            "bundle": asyncio.create_task(self._ask_bundle(None, POLL_S), name="first-bundle"),
+        }
+
     async def close(self) -> None:
         """Close the connections."""
+        for task in self._begun.values():
+            task.cancel()
+        await asyncio.gather(*self._begun.values(), return_exceptions=True)
         self._retire_connections()
         await asyncio.gather(*self._closing)
 
@@ -104,6 +116,10 @@ class Remote:
         Raises:
             RemoteError: There is none now.
         """
+        begun = self._begun.pop("identity", None)
+        return await (begun or self._ask_identity())
+
+    async def _ask_identity(self) -> Any:
         async with self._ask("GET", "/v1/identity", ANSWER_S) as answer:
             await _require(answer, 200)
             return await answer.json()
@@ -114,6 +130,10 @@ class Remote:
         Raises:
             RemoteError: The service did not answer.
         """
+        begun = self._begun.pop("bundle", None) if etag is None else None
+        return await (begun or self._ask_bundle(etag, wait_s))
+
+    async def _ask_bundle(self, etag: str | None, wait_s: int) -> tuple[bytes, str] | None:
         headers = {"Prefer": f"wait={wait_s}"}
         if etag is not None:
             headers["If-None-Match"] = etag
@@ -121,6 +141,9 @@ class Remote:
             if answer.status == 304:
                 return None
             await _require(answer, 200)
+            # Here, for the way to the service begins before everything else is imported.
+            from sluice_proxy.bundles.verify import BUNDLE_BYTES_MAX  # noqa: PLC0415
+
             raw = await answer.content.read(BUNDLE_BYTES_MAX + 1)
             while not answer.content.at_eof() and len(raw) <= BUNDLE_BYTES_MAX:
                 raw += await answer.content.read(BUNDLE_BYTES_MAX + 1 - len(raw))

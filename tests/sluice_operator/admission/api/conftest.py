@@ -58,7 +58,7 @@ class Api:
     """The API server as a user of kubectl meets it, and what is given to it."""
 
     SYSTEM = SYSTEM
-    OURS: ClassVar = ["sluice-init", "sluice-opa", "sluice-proxy"]
+    OURS: ClassVar = ["sluice-opa", "sluice-proxy"]
     SAFE = SAFE
 
     def __init__(self, server: ApiServer) -> None:

@@ -133,7 +133,7 @@ def test_later_webhook_that_strips_our_environment_is_found_out(api, admission, 
         try:
             pod = api.governed("stripped", "evil")
             admission.until(lambda: api.refused(pod) != "", "the other webhook")
-            assert "not what Sluice writes (container sluice-init: env" in api.refused(pod)
+            assert "not what Sluice writes (container sluice-proxy: env" in api.refused(pod)
         finally:
             api.kubectl("delete", "mutatingwebhookconfiguration", "thief")
 

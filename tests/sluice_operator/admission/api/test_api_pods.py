@@ -46,7 +46,7 @@ def test_limit_range_is_no_tampering_and_the_api_token_is_the_applications(api):
         ]
     )
     pod = api.stored(api.governed("desk", "limited"))
-    proxy = pod["spec"]["initContainers"][2]
+    proxy = pod["spec"]["initContainers"][1]
     assert proxy["resources"]["limits"]["cpu"] == "1"
     assert "kube-api-access" in json.dumps(pod["spec"]["containers"])
     assert "kube-api-access" not in json.dumps(pod["spec"]["initContainers"])
