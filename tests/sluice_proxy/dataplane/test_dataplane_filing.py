@@ -181,3 +181,47 @@ def test_plan_behind_a_transaction_that_failed_is_made_for_what_is_there_then(
     first = stack.brain.seen[seen]
     assert first.reason == "refresh"
     assert first.probe_row[0] == b'"$user", public'
+
+
+def test_portal_that_a_query_ran_in_is_not_executed(stack, open_wire, wire):
+    """When the Query fails, the server keeps its portal and frees its text; asked to run it, it may read what is not there."""
+    client = open_wire(stack.host, stack.port)
+    ask(client, wire.query("BEGIN"))
+    ask(client, wire.parse("SELECT 1") + wire.bind() + wire.sync())
+    ask(client, wire.query("CREATE TABLE pg_catalog.nowhere ()"))
+    got = ask(client, wire.execute() + wire.sync())
+    assert codes(got) == [b"34000"]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_portal_of_a_failed_transaction_is_not_executed(stack, open_wire, wire, apart):
+    client = open_wire(stack.host, stack.port)
+    ask(client, wire.query("BEGIN") + wire.query("SAVEPOINT a"), 2)
+    ask(client, wire.parse("SELECT 1") + wire.bind(portal="k") + wire.sync())
+    ask(client, wire.query("SAVEPOINT b"))
+    failing = wire.parse("SELEC") + wire.sync()
+    if apart:
+        ask(client, failing)
+        got = ask(client, wire.execute("k") + wire.sync())
+    else:
+        got = ask(client, failing + wire.execute("k") + wire.sync(), 2)
+    assert codes(got)[-1] == b"25P02"
+    ask(client, wire.query("ROLLBACK TO b"))
+    assert not codes(ask(client, wire.execute("k") + wire.sync()))
+
+
+def test_transaction_ends_by_a_portal_bound_after_it_failed(stack, open_wire, wire):
+    client = open_wire(stack.host, stack.port)
+    ask(client, wire.query("BEGIN") + wire.query("SELEC"), 2)
+    ask(client, wire.parse("ROLLBACK") + wire.bind(portal="k") + wire.sync())
+    assert ask(client, wire.execute("k") + wire.sync())[-1] == ("Z", b"I")
+
+
+def test_execute_in_the_middle_of_copy_ends_it(stack, open_wire, wire):
+    client = open_wire(stack.host, stack.port)
+    ask(client, wire.query("BEGIN; CREATE TEMP TABLE c (n int)"))
+    ask(client, wire.parse("SELECT 1") + wire.bind(portal="k") + wire.sync())
+    client.send(wire.query("COPY c FROM STDIN"))
+    client.until("G")
+    client.send(wire.execute("k") + wire.sync())
+    assert codes(client.until("Z"))[0] == b"08P01"

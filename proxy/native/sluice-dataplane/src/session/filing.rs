@@ -4,6 +4,7 @@
 //! meant before: who uses the name there waits until that is known.
 
 use super::answers::{Answer, Undo};
+use super::work::Portal;
 use super::{Session, Shared};
 
 impl Session {
@@ -13,15 +14,44 @@ impl Session {
             return false;
         };
         self.flush_server().await;
-        self.until(|shared| shared.done_seq >= seq).await;
+        self.until(|shared| shared.done_seq >= seq || shared.copy_in)
+            .await;
+        true
+    }
+
+    /// Wait until it is certain what became of the transaction in which a portal was made; whether that took any waiting.
+    pub(super) async fn ascertain_portal(&self, name: &[u8]) -> bool {
+        let Some(seq) = self.shared.borrow().portal_uncertain(name) else {
+            return false;
+        };
+        self.flush_server().await;
+        self.until(|shared| shared.done_seq >= seq || shared.copy_in)
+            .await;
         true
     }
 }
 
 impl Shared {
+    /// The number of the last exchange that is not answered yet, when the portal was made before its end.
+    fn portal_uncertain(&self, name: &[u8]) -> Option<u64> {
+        if self.copy_in {
+            // What is no data ends a COPY in an error; nothing is answered before.
+            return None;
+        }
+        let mut pending = self.answers.iter().rev();
+        let border = pending.find(|answer| answer.kind.ends_ready())?.seq;
+        let bound = self.names.portals.get(name).map_or(0, |portal| portal.seq);
+        (bound < border).then_some(border)
+    }
+
+    /// Whether the transaction of a portal has failed: the server may have freed what it would read to say so.
+    pub(super) fn portal_failed(&self, portal: Option<&Portal>) -> bool {
+        self.status == b'E' && portal.is_none_or(|portal| portal.seq <= self.failed_seq)
+    }
+
     /// The number of the message, in a batch before the present one, that gave the name its meaning and is not answered yet.
     fn uncertain(&self, name: &[u8]) -> Option<u64> {
-        if self.done_seq >= self.filed_seq {
+        if self.done_seq >= self.filed_seq || self.copy_in {
             return None;
         }
         let mut in_batch = true;

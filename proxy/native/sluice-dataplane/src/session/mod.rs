@@ -10,6 +10,7 @@ mod execution;
 mod filing;
 mod gate;
 mod judge;
+mod portals;
 mod refresh;
 mod replies;
 mod server;
@@ -105,6 +106,8 @@ struct Shared {
     synced_seq: u64,
     /// Status byte of the last `ReadyForQuery`.
     status: u8,
+    /// Number of the exchange in which the transaction failed, when it has.
+    failed_seq: u64,
     /// The server skips to the next Sync, and so do we.
     skipping: bool,
     /// COPY reads from the client.

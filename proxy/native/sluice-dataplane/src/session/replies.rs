@@ -170,6 +170,9 @@ impl Session {
         }
         skip_copy_ends(shared);
         shared.setting_texts.clear();
+        if status == b'E' && shared.status != b'E' {
+            shared.failed_seq = seq;
+        }
         shared.status = status;
         if origin == Origin::IdleProbe {
             return Self::probe_done(shared, seq);

@@ -3,14 +3,13 @@
 use super::answers::{Answer, Kind, Origin, Run, Undo};
 use super::catalog;
 use super::client::{bad_format, reserved_name};
-use super::judge::{Judged, Revival, spool_refusal};
-use super::work::{Cursor, Denied, Portal, RESERVED_PREFIX, Statement, Work, stale_cursor};
-use super::{Barrier, End, Session, Shared, State};
+use super::judge::{Judged, Revival};
+use super::work::{Denied, Portal, RESERVED_PREFIX, Statement, Work};
+use super::{Barrier, End, Session, Shared};
 use crate::model::ErrorFields;
 use sluice_wire::frontend::{execute, filed_name, parse, put_close, put_parse, put_query, query};
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 
 impl Session {
     /// `Query`.
@@ -38,6 +37,11 @@ impl Session {
             work: Some(Rc::clone(&work)),
             ..Answer::new(Kind::Query)
         };
+        // The server runs it in the portal without a name.
+        let gone = shared.names.put_portal(Vec::new(), None);
+        if let Some(execution) = gone.and_then(|portal| portal.suspended.take()) {
+            self.end(&execution, None);
+        }
         let seq = shared.push(answer);
         shared.synced_seq = seq;
         self.after_run(&mut shared, &work, seq, false);
@@ -199,6 +203,12 @@ impl Session {
             self.send_denied(Kind::Execute, Denied::plain(bad_format()));
             return Ok(());
         };
+        let governed = self.state().said.level > 0;
+        while governed && self.ascertain_portal(name).await {
+            if !self.gate().await? {
+                return Ok(());
+            }
+        }
         if let Some(work) = self.portal_work(name) {
             while self.revive(&work.plan).await? == Revival::Again {
                 if !self.gate().await? {
@@ -237,97 +247,6 @@ impl Session {
         self.to_server.buffer.borrow_mut().extend_from_slice(frame);
         self.after_run(&mut shared, &work, seq, true);
         Ok(())
-    }
-
-    fn portal_work(&self, name: &[u8]) -> Option<Rc<Work>> {
-        let shared = self.shared.borrow();
-        let made = shared.names.portals.get(name)?.made.as_ref()?;
-        Some(Rc::clone(&made.work))
-    }
-
-    /// Whether the portal was bound since the last Sync.
-    fn bound_in_batch(&self, name: &[u8]) -> bool {
-        let shared = self.shared.borrow();
-        shared
-            .names
-            .portals
-            .get(name)
-            .is_some_and(|portal| portal.seq > shared.synced_seq)
-    }
-
-    /// What an `Execute` of this portal runs, or why it may not.
-    fn executable(&self, name: &[u8]) -> Result<Run, Denied> {
-        let state = self.state();
-        let governed = state.said.level > 0 && !state.said.observe;
-        let (portal, cursor, outdated) = {
-            let names = &self.shared.borrow().names;
-            let portal = names.portals.get(name).cloned();
-            (
-                portal,
-                names.cursors.get(name).cloned(),
-                names.stale(name, &state.revision),
-            )
-        };
-        if governed && outdated {
-            return Err(Denied::plain(stale_cursor(&String::from_utf8_lossy(name))));
-        }
-        let run = self.portal_run(portal, cursor.as_deref(), &state);
-        // What PREPARE and DECLARE made has passed with them, and their other statements are not run again.
-        if !run.again
-            && let Some(fields) = self.refusal(&run.work.plan, governed)
-        {
-            let facts = run.work.plan.facts.clone();
-            return Err(Denied {
-                fields: Arc::new(fields),
-                facts,
-            });
-        }
-        if run.again
-            && run.is_governed()
-            && let Some(reason) = self.core.audit.unwritable()
-        {
-            return Err(Denied {
-                fields: Arc::new(spool_refusal(&reason)),
-                facts: run.facts().into_iter().cloned().collect(),
-            });
-        }
-        Ok(run)
-    }
-
-    fn portal_run(
-        &self,
-        portal: Option<Rc<Portal>>,
-        cursor: Option<&Cursor>,
-        state: &State,
-    ) -> Run {
-        let made = portal.as_ref().and_then(|portal| portal.made.as_deref());
-        let mut run = match (made, cursor.filter(|_| portal.is_none())) {
-            (Some(made), _) if made.sql => Run {
-                index: made.index,
-                again: true,
-                ..Run::new(Rc::clone(&made.work), Rc::from([]))
-            },
-            (Some(made), _) => {
-                let named = self.shared.borrow().names.subjects(&made.work);
-                Run::new(Rc::clone(&made.work), named)
-            }
-            (None, Some(cursor)) => {
-                let declared = &cursor.declared;
-                let mut named = vec![None; declared.index];
-                named.push(Some(declared.clone()));
-                Run {
-                    index: declared.index,
-                    again: true,
-                    ..Run::new(Rc::clone(&declared.work), Rc::from(named))
-                }
-            }
-            (None, None) => {
-                let (context, revision) = (state.said.context, Rc::clone(&state.revision));
-                Run::new(Work::unknown("unknown", context, revision), Rc::from([]))
-            }
-        };
-        run.portal = portal;
-        run
     }
 
     /// `FunctionCall` in an open session.
