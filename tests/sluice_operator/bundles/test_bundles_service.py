@@ -162,7 +162,7 @@ async def test_only_its_own_profile_is_served(service):
 
 
 async def test_status_reaches_the_controllers_report(service, eventually):
-    pods = [await service.pod(f"desk-{number}") for number in range(3)]
+    pods = [await service.pod(f"desk-{number}") for number in range(4)]
     tokens = [await service.token(pod) for pod in pods]
     denial = {
         "database": "shop/shop",
@@ -176,10 +176,15 @@ async def test_status_reaches_the_controllers_report(service, eventually):
     columns = {"classified": 1, "unreviewed": 2}
     good = {"name": "shop/shop", "reachable": True, "columns": columns, "drift": []}
     away = {"name": "shop/shop", "reachable": False, "message": "no route"}
+    behind = {
+        "database": "",
+        "message": "newest bundle: signed by the key 'k3', which is not trusted",
+    }
     documents = [
         status_of(service, sequence=3, failed=newest, databases=[good]),
         status_of(service, sequence=3, denials=[denial], failed=newest),
         status_of(service, sequence=2, problems=[problem], databases=[away]),
+        status_of(service, sequence=3, problems=[behind]),
     ]
     for token, document in zip(tokens, documents, strict=True):
         jsonschema.validate(document, schema("status"))
@@ -190,14 +195,15 @@ async def test_status_reaches_the_controllers_report(service, eventually):
         report = await service.report()
         return (
             report
-            if sum(report.get("profiles", {}).get(service.profile, {}).values()) == 3
+            if sum(report.get("profiles", {}).get(service.profile, {}).values()) == 4
             else None
         )
 
     report = await eventually(complete)
     assert report["contract"] == 1
-    assert report["profiles"] == {service.profile: {"3": 2, "2": 1}}
-    assert report["problems"] == [
+    assert report["profiles"] == {service.profile: {"3": 2, "2": 1, "0": 1}}
+    assert [one["pod"] for one in report["problems"] if not one["database"]] == ["desk-3"]
+    assert [one for one in report["problems"] if one["database"]] == [
         {
             "profile": service.profile,
             "namespace": service.tenant,
@@ -217,7 +223,7 @@ async def test_status_reaches_the_controllers_report(service, eventually):
     await service.delete_pod("desk-0")
 
     async def less():
-        return (await service.report())["profiles"] == {service.profile: {"3": 1, "2": 1}}
+        return (await service.report())["profiles"] == {service.profile: {"3": 1, "2": 1, "0": 1}}
 
     await eventually(less)
 

@@ -159,5 +159,39 @@ async def test_next_key_is_followed_and_one_that_was_never_known_is_told(
         assert "signed by the key 'k3', which is not trusted here" in problems[0]["message"]
         assert "start the pod anew" in problems[0]["message"]
         assert await value(client) == MASKED
-    assert operator.reports.document()["profiles"] == {operator.profile: {"2": 1}}
+    await pod.stop_proxy()
+
+
+async def test_sidecar_that_refuses_what_was_only_signed_anew_does_not_count_as_current(
+    *, operator, make_pod, signed, restricted, making, database
+):
+    """Its policy is the present one still; it would not follow the next change."""
+    upcoming, unknown = making.Signer("k2"), making.Signer("k3")
+    pod = make_pod(database)
+    trust = json.loads(pod.variables["SLUICE_TRUST"])
+    trust["keys"] |= upcoming.keys
+    pod.variables["SLUICE_TRUST"] = json.dumps(trust)
+    same: dict[str, Any] = {
+        "session": restricted("redact"),
+        "metadata": {"profile": operator.profile},
+    }
+
+    async def counted() -> dict[str, int]:
+        await asyncio.sleep(0.1)
+        return operator.reports.document()["profiles"].get(operator.profile, {})
+
+    operator.publish(signed(1, session=restricted("redact")), 1)
+    await pod.start()
+    async with asyncio.timeout(30):
+        while await counted() != {"1": 1}:
+            pass
+        operator.publish(unknown.bundle(2, **same), 2)
+        while await counted() != {"0": 1}:
+            pass
+        assert "start the pod anew" in operator.reports.document()["problems"][0]["message"]
+        # Signed by a key that it knows, it is taken again.
+        operator.publish(upcoming.bundle(3, **same), 3)
+        while await counted() != {"3": 1}:
+            pass
+    assert operator.reports.document()["problems"] == []
     await pod.stop_proxy()

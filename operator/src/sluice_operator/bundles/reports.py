@@ -105,7 +105,7 @@ class Reports:
         problems: list[dict[str, Any]] = []
         for last in self._last.values():
             counts = profiles.setdefault(last.status.profile, Counter())
-            counts[str(last.status.sequence or 0)] += 1
+            counts[str(last.status.counted_sequence)] += 1
             if len(problems) < PROBLEMS_MAX:
                 problems += (_problem(last.caller, problem) for problem in last.status.problems)
         said = [(last.caller, last.status) for last in self._last.values()]

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sluice_operator.bundles.refusals import BAD_REQUEST, Refusal
 
+NEWEST_BUNDLE = "newest bundle: "
+"""How a sidecar begins the problem that it does not take the newest bundle."""
+
 Name = Annotated[str, Field(max_length=320)]
 
 
@@ -70,6 +73,18 @@ class StatusReport(_Model):
     denials: Annotated[list[DenialReport], Field(max_length=32)]
     failed: FailedReport | None = None
     databases: Annotated[list[CatalogReport], Field(max_length=64)] = []
+
+    @property
+    def counted_sequence(self) -> int:
+        """The sequence that the sidecar counts for; 0 without one.
+
+        One that refuses the newest bundle is behind even where that only was signed anew: it would not follow the next
+        change either, and what it works by grows too old.
+        """
+        refuses = any(
+            not one.database and one.message.startswith(NEWEST_BUNDLE) for one in self.problems
+        )
+        return 0 if refuses else self.sequence or 0
 
 
 def parse_status(raw: bytes) -> StatusReport:
