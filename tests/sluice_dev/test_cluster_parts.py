@@ -152,6 +152,10 @@ def test_current_cluster_gets_images_by_its_owner_s_command(
     monkeypatch.setenv("LOAD", "echo no room >&2; false {}")
     with pytest.raises(local.ClusterError, match="no room"):
         one.load(archive)
+    loads_itself = f"CLUSTER=current {ROOT}/tools/cluster load {{}}"
+    monkeypatch.setenv("LOAD", loads_itself)
+    with pytest.raises(local.ClusterError, match=r"for ever.*env -u CLUSTER"):
+        one.load(archive)
     monkeypatch.setenv("IMAGES", "registry.example/team/")
     assert main(["images"]) == 0
     assert one.image_name("proxy", "localhost/x:dev") == "registry.example/team/proxy:dev"

@@ -115,8 +115,17 @@ class CurrentCluster:
         command = os.environ.get("LOAD")
         if not command:
             raise ClusterError(HOW_IMAGES_GET_THERE)
+        if os.environ.get(LOADING):
+            raise ClusterError(
+                f"LOAD: {command}: it calls this very command, which would call it again, for ever; "
+                "if it loads by tools/cluster into a cluster made here, write "
+                "LOAD='env -u CLUSTER tools/cluster load {}'"
+            )
         filled = command.replace("{}", shlex.quote(str(archive)))
-        done = subprocess.run(filled, shell=True, capture_output=True, text=True, check=False)  # noqa: S602  The owner's own.
+        environment = {**os.environ, LOADING: "1"}
+        done = subprocess.run(  # noqa: S602  The owner's own.
+            filled, shell=True, capture_output=True, text=True, check=False, env=environment
+        )
         if done.returncode:
             raise ClusterError(f"LOAD: {filled}: {(done.stderr or done.stdout).strip()[-2000:]}")
 
@@ -137,6 +146,9 @@ class CurrentCluster:
         where = os.environ.get("IMAGES", "").rstrip("/")
         return f"{where}/{key}:dev" if where else name
 
+
+LOADING = "SLUICE_LOADING"
+"""In the environment of the command that LOAD is: a load that is asked for from there leads back here."""
 
 HOW_IMAGES_GET_THERE = """\
 how images get to your cluster's nodes only you know; say one of
