@@ -49,6 +49,30 @@ def installation() -> Installation:
     return found
 
 
+class Chart:
+    """The release, with the values that a story needs."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._installation = installation
+        self._values: tuple[str, ...] | None = ()
+
+    def use(self, *values: str) -> None:
+        """Bring the release to the usual values and these; nothing happens when it has them."""
+        if values == self._values:
+            return
+        self._values = None
+        self._installation.upgrade(*values)
+        self._values = values
+
+
+@pytest.fixture(scope="session")
+def chart(installation: Installation) -> Generator[Chart]:
+    """For stories that need other values: the next one changes them, and the last is followed by the usual ones."""
+    one = Chart(installation)
+    yield one
+    one.use()
+
+
 @pytest.fixture(scope="session")
 def kubectl(installation: Installation) -> Kubectl:
     return installation.kubectl

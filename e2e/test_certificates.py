@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from cryptography import x509
 
 from sluice_dev import forging
-from sluice_dev.installation import Installation
 from sluice_dev.kubectl import Kubectl, until
 from sluice_dev.story import Story
 
@@ -24,16 +23,14 @@ QUERY = "SELECT email FROM users WHERE id = 1"
 
 
 @pytest.fixture(scope="module")
-def short_lived(installation: Installation, system: str) -> Generator[None]:
-    before = _signing_keys(installation.kubectl, system)
-    installation.upgrade(
+def short_lived(chart: Any, kubectl: Kubectl, system: str) -> None:
+    before = _signing_keys(kubectl, system)
+    chart.use(
         "--set", f"certificates.leafSeconds={LEAF_S}", "--set", f"certificates.caSeconds={CA_S}",
         "--set", f"certificates.signingKeySeconds={KEY_S}",
     )  # fmt: skip
     # The key that is there has lived longer than that: the first rotation comes at once, and the story begins after it.
-    until(lambda: _signing_keys(installation.kubectl, system) != before, within_s=90)
-    yield
-    installation.upgrade()
+    until(lambda: _signing_keys(kubectl, system) != before, within_s=90)
 
 
 def _signing_keys(kubectl: Kubectl, system: str) -> str:

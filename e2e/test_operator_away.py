@@ -12,20 +12,22 @@ from sluice_dev.kubectl import Kubectl, until
 from sluice_dev.story import MASKED, SHOP, Story, raw, unmasked
 
 
-def _scale(kubectl: Kubectl, system: str, component: str, replicas: int) -> None:
-    kubectl("-n", system, "scale", f"deployment/sluice-{component}", f"--replicas={replicas}")
+def _scale(kubectl: Kubectl, system: str, replicas: int) -> None:
+    """All of the operator at once."""
+    deployments = [f"deployment/sluice-{component}" for component in COMPONENTS]
+    kubectl("-n", system, "scale", *deployments, f"--replicas={replicas}")
     if replicas:
-        kubectl.rollout(system, f"deployment/sluice-{component}")
+        for deployment in deployments:
+            kubectl.rollout(system, deployment)
     else:
-        selector = f"app.kubernetes.io/name=sluice,app.kubernetes.io/component={component}"
-        until(lambda: not kubectl.get("-n", system, "pods", "-l", selector)["items"], within_s=60)
+        ours = "app.kubernetes.io/name=sluice"
+        until(lambda: not kubectl.get("-n", system, "pods", "-l", ours)["items"], within_s=60)
 
 
 @pytest.fixture
 def everything_back(installation: Installation, kubectl: Kubectl, system: str) -> Generator[None]:
     yield
-    for component in COMPONENTS:
-        _scale(kubectl, system, component, 2)
+    _scale(kubectl, system, 2)
     assert installation.installed()
 
 
@@ -51,8 +53,7 @@ def test_enforcement_goes_on_without_the_operator(story: Story, system: str):
     client = story.start(story.pod("desk"))
     truth = raw(story.server)
     assert not unmasked(client.execute(MASKED), truth)
-    for component in COMPONENTS:
-        _scale(story.kubectl, system, component, 0)
+    _scale(story.kubectl, system, 0)
     until_ = time.monotonic() + 60
     number = 0
     while time.monotonic() < until_:
@@ -71,8 +72,7 @@ def test_enforcement_goes_on_without_the_operator(story: Story, system: str):
     assert "sluice" in story.kubectl.refusal(story.policy("late"))
     _required_namespace_holds(story)
 
-    for component in COMPONENTS:
-        _scale(story.kubectl, system, component, 2)
+    _scale(story.kubectl, system, 2)
     story.kubectl.apply(story.policy(masks=[{"class": "pii", "mask": "redact"}]))
     until(
         lambda: "@" not in client.execute("SELECT email FROM users WHERE id = 1")[0][0], within_s=40

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from typing import Any
 
 import pytest
 
-from sluice_dev.installation import Installation
 from sluice_dev.kubectl import DeniedError, until
 from sluice_dev.story import MASKED, Story, raw, unmasked
 
@@ -16,10 +15,8 @@ AGE_S = 60
 
 
 @pytest.fixture(scope="module")
-def short_lived(installation: Installation) -> Generator[None]:
-    installation.upgrade("--set", f"policies.ageSecondsMax={AGE_S}")
-    yield
-    installation.upgrade()
+def short_lived(chart: Any) -> None:
+    chart.use("--set", f"policies.ageSecondsMax={AGE_S}")
 
 
 def _scale(story: Story, system: str, replicas: int) -> None:
@@ -37,7 +34,7 @@ def test_policy_that_nobody_confirms_stops_serving_until_it_is_confirmed_again(
     client = story.start(story.pod("desk"))
     truth = raw(story.server)
     assert not unmasked(client.execute(MASKED), truth)
-    # While it is confirmed it does not run out: one life and more passes without an error.
+    # More than one confirmation, each a quarter of its life after the last.
     held_until = time.monotonic() + AGE_S / 3
     while time.monotonic() < held_until:
         assert not unmasked(client.execute(MASKED), truth)

@@ -1,4 +1,4 @@
-"""`make e2e`: all stories on one cluster, those that disturb nobody two at a time.
+"""`make e2e`: all stories on one cluster, those that disturb nobody three at a time.
 
 ``python -m sluice_dev.stories [NAME…]``: stories whose file's name contains one of these; none: all.
 """
@@ -22,7 +22,7 @@ ALONE = (
     "database_away", "broken_policy", "operator_away", "no_way_back", "policy_age", "certificates", "cert_manager",
 )  # fmt: skip
 """What takes away, changes or measures that which the others need."""
-AT_ONCE = 2
+AT_ONCE = 3
 INSTALLED = "SLUICE_STORIES_INSTALLED"
 """In the environment of pytest: Sluice is installed as it is to be."""
 
