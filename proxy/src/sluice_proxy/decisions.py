@@ -106,7 +106,7 @@ class TemporaryRelation:
     reads_own: frozenset[str] = frozenset()
     """Of a view: temporary relations that it reads."""
     unread: bool = False
-    """Of what stays: a policy speaks of it, so it may be written and not read before it is in the catalog."""
+    """Of what stays: a view, or a policy speaks of it; it is not read before it is in the catalog."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ async def made_relations(
     """Return, by schema and name, those of the new relations that are the session's alone.
 
     The session sees them under these names, and a look at the catalog that began after it saw them does not: no
-    transaction that has committed made them or gave them the name. Of what had another name before, no policy speaks.
+    transaction that is over made them or gave them the name. Of what had another name before, no policy speaks. Views
+    are not read before the catalog has their definition.
     """
     catalog = await databases.look(database)
     if catalog is None:
@@ -31,7 +32,7 @@ async def made_relations(
             each.name,
             each.kind,
             each.columns,
-            unread=spoken_of(decision, each.schema, each.name, each.columns),
+            unread=each.kind in "vm" or spoken_of(decision, each.schema, each.name, each.columns),
         )
         for each in new
         if _own(catalog, governed, each)

@@ -49,10 +49,11 @@ SELECT session_user::pg_catalog.text, current_user::pg_catalog.text,
        AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped)))::pg_catalog.text
    FROM pg_catalog.pg_class c, pg_catalog.pg_namespace n
    WHERE pg_catalog.age(c.xmin) OPERATOR(pg_catalog.<=) 0 AND n.oid OPERATOR(pg_catalog.=) c.relnamespace
-    AND c.relpersistence OPERATOR(pg_catalog.<>) 't' AND NOT c.relispartition
-    AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) c.oid
-     OR i.inhparent OPERATOR(pg_catalog.=) c.oid)
-    AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,S}'::pg_catalog."char"[])) END"""
+    AND c.relpersistence OPERATOR(pg_catalog.<>) 't'
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i, pg_catalog.pg_class k
+     WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid AND k.oid OPERATOR(pg_catalog.=) i.inhrelid
+      AND pg_catalog.age(k.xmin) OPERATOR(pg_catalog.>) 0)
+    AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,S}'::pg_catalog."char"[])) END"""
 """One SELECT. ``current_schemas(true)`` has the implicit schemas where PostgreSQL searches them."""
 
 _COLUMNS: Final = 11
@@ -60,7 +61,7 @@ _COLUMNS: Final = 11
 
 @dataclass(frozen=True, slots=True)
 class NewRelation:
-    """A table or sequence that stays and whose catalog row is no older than the present transaction."""
+    """A table, view or sequence that stays and whose catalog row is no older than the present transaction."""
 
     oid: int
     schema: str

@@ -210,7 +210,7 @@ def test_copy_that_stays_holds_masks_and_needs_the_policys_leave(
         "CREATE TABLE fresh (email text REFERENCES users (email))",
         "CREATE TABLE fresh (LIKE users INCLUDING ALL)",
         "CREATE TABLE pg_catalog.fresh (id int)",
-        "CREATE MATERIALIZED VIEW fresh AS SELECT 1",
+        "CREATE MATERIALIZED VIEW fresh AS SELECT id FROM users",
     ],
 )
 def test_table_that_is_tied_to_a_governed_one_is_refused(open_session: Open, sql: str) -> None:

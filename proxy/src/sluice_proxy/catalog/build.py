@@ -136,6 +136,11 @@ def _assemble(rows: Rows, by_oid: Mapping[int, Relation], version: int) -> Catal
     operators: dict[str, set[str]] = defaultdict(set)
     for row in rows.operators:
         operators[row["name"]].add(row["schema"])
+    indexes: dict[str, set[tuple[str, int]]] = defaultdict(set)
+    for row in rows.indexes:
+        table = by_oid.get(row["relation"])
+        if table is not None:
+            indexes[row["name"]].add((table.schema, table.oid))
     return Catalog(
         database=rows.server["database"],
         version=version,
@@ -149,6 +154,7 @@ def _assemble(rows: Rows, by_oid: Mapping[int, Relation], version: int) -> Catal
         builtin_functions=_shared(tuple(rows.builtin_functions[0]["names"])),
         hash_function="sluice.hash" if sealed else None,
         extensions={row["name"]: row["schema"] for row in rows.extensions},
+        indexes={name: frozenset(found) for name, found in indexes.items()},
     )
 
 

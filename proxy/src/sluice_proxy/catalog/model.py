@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -175,6 +175,10 @@ class Catalog:
     """Qualified name of the installed ``sluice sql hash`` function, None when it is not there."""
     extensions: Mapping[str, str] | None = None
     """Schema of each installed extension."""
+    indexes: Mapping[str, frozenset[tuple[str, int]]] = field(
+        default_factory=dict[str, frozenset[tuple[str, int]]]
+    )
+    """By name: the schemas that have such an index, each with the oid of the indexed table."""
 
     def relation(self, schema: str, name: str) -> Relation | None:
         """Return what ``schema.name`` is."""

@@ -118,7 +118,9 @@ WHERE c.conrelid <> 0 AND c.contype IN ('c', 'f', 'p', 'u', 'x')
 """
 
 INDEXES = """
-SELECT i.indrelid AS relation, i.indisunique OR i.indisexclusion AS is_key,
+SELECT i.indrelid AS relation,
+       (SELECT x.relname::text FROM pg_catalog.pg_class x WHERE x.oid = i.indexrelid) AS name,
+       i.indisunique OR i.indisexclusion AS is_key,
        i.indpred IS NOT NULL OR i.indexprs IS NOT NULL AS has_expressions, i.indisprimary AS primary,
        i.indkey::pg_catalog.int2[] AS columns,
        (SELECT pg_catalog.array_agg(d.refobjsubid) FROM pg_catalog.pg_depend d

@@ -94,6 +94,10 @@ class Analysis:
     """The temporary table that it makes, with its columns, when they are known beforehand."""
     followed: bool = False
     """Other statements stand behind it in the same message."""
+    placeless: bool = False
+    """A schema was made in front of this in the same message, and may be where new tables go."""
+    placing: bool = False
+    """It makes a schema."""
     place: Resolved | None = None
     """The table that it makes or alters, when that stays."""
     lasting: tuple[str, str, tuple[str, ...]] | None = None

@@ -15,6 +15,7 @@ from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.targets import note_written
 from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.unread import check_unread
 
 _OPTIONS = frozenset(
     [
@@ -64,7 +65,7 @@ def copy(a: Analysis, body: Node) -> SessionEffects | None:
         if a.enforcing:
             sources.qualify(a, relation, resolved)
         return None
-    sources.check_unread(resolved)
+    check_unread(resolved)
     if source.use is not None:
         source.use.read = True
         source.use.reads.update(columns)

@@ -8,6 +8,7 @@ from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import Resolved, resolve
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.unread import check_unread
 from sluice_proxy.governed import tied
 
 TABLES = "rp"
@@ -24,6 +25,15 @@ def ddl_refused(what: str) -> Exception:
     )
 
 
+def governed_refused(what: str) -> Exception:
+    """Return the refusal of changing what a policy speaks of, or what is tied to it."""
+    return refused(
+        f"permission denied for {what}",
+        detail="A policy masks columns or filters rows of it, or of a table or view that is tied to it.",
+        hint="Let a role that no policy restricts change it, as migrations do.",
+    )
+
+
 def made(a: Analysis, relation: Node, what: str) -> bool:
     """Judge where a new table goes; return True for a temporary one.
 
@@ -36,7 +46,12 @@ def made(a: Analysis, relation: Node, what: str) -> bool:
         a.actions.add("ddl.create")
         return False
     if schema is None:
-        schema = _default_schema(a)
+        if a.placeless:
+            raise not_understood(
+                "a name without its schema behind CREATE SCHEMA, in one message",
+                "Write the schema in front of the name, or send the statements one by one.",
+            )
+        schema = default_schema(a)
     if "catalogname" in relation or schema.startswith("pg_") or schema == "information_schema":
         raise ddl_refused(what)
     a.actions.add("ddl.create")
@@ -102,13 +117,17 @@ def note_altered(a: Analysis, body: Node, table: Resolved) -> None:
 def note_renamed(a: Analysis, body: Node, table: Resolved) -> None:
     """Note the new name of a table, or of a column of one that the transaction has made."""
     own = table.temporary
+    known = own or table.relation
+    if known is None or known.kind not in TABLES:
+        a.nameless = table.schema != "pg_temp"
+        return
     columns = own.columns if own is not None else ()
     if table.relation is not None:
         columns = tuple(column.name for column in table.relation.columns)
     if body["renameType"] == "OBJECT_TABLE":
         if table.schema == "pg_temp":
-            a.created = (body["newname"], columns) if own is not None else None
-        elif table.found:
+            a.created = (body["newname"], columns)
+        else:
             a.lasting = (table.schema, body["newname"], columns)
     elif own is None or table.schema == "pg_temp" or body["renameType"] != "OBJECT_COLUMN":
         a.nameless = True
@@ -134,6 +153,18 @@ def changed(a: Analysis, relation: Node, what: str, action: str, kinds: str = TA
     return resolved
 
 
+def owned(a: Analysis, relation: Node, what: str, kinds: str = TABLES) -> str:
+    """Return the name of the session's own temporary relation that is meant, and qualify it."""
+    a.visit(relation)
+    resolved = sources.lookup(a, relation)
+    if resolved.schema != "pg_temp" or (
+        resolved.temporary and resolved.temporary.kind not in kinds
+    ):
+        raise ddl_refused(what)
+    sources.qualify(a, relation, resolved)
+    return resolved.name
+
+
 def judge(a: Analysis, resolved: Resolved, what: str, action: str, kinds: str) -> None:
     """Judge the change of a relation that stays, and note that it needs an action of the policy."""
     _check_free(a, resolved, what, kinds)
@@ -155,7 +186,7 @@ def refer(a: Analysis, table: Resolved, element: Node) -> None:
         sources.qualify(a, referred, table)
         return
     resolved = sources.lookup(a, referred)
-    sources.check_unread(resolved)
+    check_unread(resolved)
     if resolved.schema != "pg_temp":  # To a temporary one PostgreSQL itself says no.
         _check_free(a, resolved, "a foreign key", TABLES)
         use = a.use(resolved)
@@ -167,11 +198,11 @@ def refer(a: Analysis, table: Resolved, element: Node) -> None:
 
 def _is_new(a: Analysis, table: Resolved, referred: Node) -> bool:
     """Say whether a name means the table that the statement makes."""
-    schema = referred.get("schemaname") or _default_schema(a)
+    schema = referred.get("schemaname") or default_schema(a)
     return (schema, referred["relname"]) == (table.schema, table.name)
 
 
-def _default_schema(a: Analysis) -> str:
+def default_schema(a: Analysis) -> str:
     """Return where a new table goes whose name has no schema."""
     path = (each for each in a.context.search_path if not each.startswith("pg_"))
     return next(path, "pg_catalog")
@@ -186,7 +217,7 @@ def _check_free(a: Analysis, resolved: Resolved, what: str, kinds: str) -> None:
     elif relation is None or relation.kind not in kinds or relation.has_rules:
         raise ddl_refused(what)
     elif resolved.schema in ("pg_catalog", "information_schema") or tied_to_governed(a, relation):
-        raise ddl_refused(f'{what} of "{resolved.name}"')
+        raise governed_refused(f'{what} of "{resolved.name}"')
 
 
 def check_cascade(a: Analysis, resolved: Resolved, body: Node) -> None:
@@ -198,16 +229,26 @@ def check_cascade(a: Analysis, resolved: Resolved, body: Node) -> None:
     catalog, table = a.context.catalog, resolved.relation
     if body.get("behavior") != "DROP_CASCADE" or catalog is None or table is None:
         return
-    gone, new = set[int](), {table.oid}
+    if read_by_governed(a, table):
+        raise governed_refused(
+            f'CASCADE of "{resolved.name}", which views with masked columns read'
+        )
+
+
+def read_by_governed(a: Analysis, relation: Relation) -> bool:
+    """Say whether a governed view reads it, through others too."""
+    catalog = a.context.catalog
+    if catalog is None:
+        return True
+    reached, new = set[int](), {relation.oid}
     while new:
-        gone |= new
+        reached |= new
         new = {
             each.oid
             for each in catalog.by_oid.values()
-            if each.view is not None and not gone.isdisjoint(each.view.relations)
-        } - gone
-    if any(oid in a.governed for oid in gone):
-        raise ddl_refused(f'CASCADE of "{resolved.name}", which views with masked columns read')
+            if each.view is not None and not reached.isdisjoint(each.view.relations)
+        } - reached
+    return any(oid in a.governed for oid in reached)
 
 
 def tied_to_governed(a: Analysis, relation: Relation | None) -> bool:

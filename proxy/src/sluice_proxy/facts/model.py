@@ -86,6 +86,8 @@ class StatementFacts:
     """The temporary tables that it drops, when that is all it does to the session."""
     nameless: bool = False
     """What it changes of the session gives no name another meaning: a later one that is gone ends in an error."""
+    placing: bool = False
+    """It makes a schema: where a name without one leads is not known behind it."""
     settled: bool = False
     """True only if the transaction that the text came in changed nothing of the session: it ends in front of this."""
     understood: bool = True

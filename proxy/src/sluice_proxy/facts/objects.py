@@ -1,13 +1,14 @@
-"""Temporary sequences, views and comments of a restricted session, and upkeep of its temporary tables."""
+"""Sequences, views and comments of a restricted session, and upkeep of its tables."""
 
 from __future__ import annotations
 
-from sluice_proxy.facts import sources
+from sluice_proxy.facts import indexes, lasting_views, sources
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.lasting import TABLES, ddl_refused, made, note_made
+from sluice_proxy.facts.lasting import TABLES, changed, ddl_refused, judge, made, note_made
 from sluice_proxy.facts.model import SessionEffects
+from sluice_proxy.facts.naming import resolve
 from sluice_proxy.facts.refusals import not_understood, refused
-from sluice_proxy.facts.temporary import owned, qualified_at
+from sluice_proxy.facts.temporary import qualified_at
 from sluice_proxy.facts.tree import Node, strings, unwrap
 from sluice_proxy.facts.types import check_type
 
@@ -49,7 +50,7 @@ def create_sequence(a: Analysis, body: Node) -> SessionEffects | None:
 def alter_sequence(a: Analysis, body: Node) -> SessionEffects | None:
     """ALTER SEQUENCE."""
     a.kind = "alter sequence"
-    owned(a, body["sequence"], "ALTER SEQUENCE", "S")
+    changed(a, body["sequence"], "ALTER SEQUENCE", "ddl.alter", "S")
     _sequence_options(a, body)
     return None
 
@@ -58,7 +59,8 @@ def _sequence_options(a: Analysis, body: Node) -> None:
     for item in body.get("options", ()):
         _, option = unwrap(item)
         name, value = option["defname"], option.get("arg", {})
-        if name == "owned_by" and strings(value["List"]["items"]) == ["none"]:
+        if name == "owned_by":
+            _owned_by(a, strings(value["List"]["items"]))
             continue
         if name not in _SEQUENCE_OPTIONS:
             raise ddl_refused("a sequence that belongs to a table")
@@ -67,7 +69,7 @@ def _sequence_options(a: Analysis, body: Node) -> None:
 
 
 def view(a: Analysis, body: Node) -> SessionEffects | None:
-    """CREATE TEMPORARY VIEW: what it shows is rewritten, and it is a security barrier.
+    """CREATE VIEW. What a temporary one shows is rewritten, and it is a security barrier.
 
     Without the barrier PostgreSQL would run conditions of later queries on rows that the view's filters hide.
     """
@@ -75,7 +77,7 @@ def view(a: Analysis, body: Node) -> SessionEffects | None:
     a.kind = "create view"
     a.visit(relation)
     if relation.get("relpersistence") != "t" and relation.get("schemaname") != "pg_temp":
-        raise ddl_refused("CREATE VIEW")
+        return lasting_views.view(a, body)
     start, index = sources.name_span(a, relation)
     if "recursive" in (a.tokens.word(start - 2), a.tokens.word(start - 1)):
         raise not_understood("CREATE RECURSIVE VIEW", "Write WITH RECURSIVE in the view's query.")
@@ -107,34 +109,64 @@ def no_settings(a: Analysis) -> None:
         )
 
 
+def _owned_by(a: Analysis, parts: list[str]) -> None:
+    """Judge the table that a sequence is to belong to."""
+    if parts == ["none"]:
+        return
+    if len(parts) > 3:
+        raise ddl_refused("a sequence that belongs to a table of another database")
+    schema = parts[0] if len(parts) == 3 else None
+    table = resolve(a.context, schema, parts[-2])
+    if table.schema != "pg_temp":
+        judge(a, table, "a sequence that belongs to a table", "ddl.alter", TABLES)
+
+
 _COMMENTED = {
     "OBJECT_TABLE": TABLES,
-    "OBJECT_COLUMN": TABLES + "v",
+    "OBJECT_COLUMN": TABLES + "vm",
     "OBJECT_VIEW": "v",
+    "OBJECT_MATVIEW": "m",
     "OBJECT_SEQUENCE": "S",
+    "OBJECT_TABCONSTRAINT": TABLES,
 }
+_COMMENTED_BY_NAME = frozenset(
+    ["OBJECT_DOMAIN", "OBJECT_EXTENSION", "OBJECT_SCHEMA", "OBJECT_TYPE"]
+)
+"""What holds no rows: a comment on it changes nothing that a policy speaks of."""
 
 
 def comment(a: Analysis, body: Node) -> SessionEffects | None:
     """COMMENT ON."""
     a.kind = "comment"
-    kinds = _COMMENTED.get(body["objtype"])
-    if kinds is None:
+    kind = body["objtype"]
+    start = a.span[0] + 3
+    if kind in _COMMENTED_BY_NAME:
+        if "TypeName" in body["object"]:
+            a.visit(body["object"]["TypeName"])
+        a.actions.add("ddl.alter")
+        return None
+    if kind not in _COMMENTED and kind != "OBJECT_INDEX":
         raise ddl_refused("COMMENT")
     parts = strings(body["object"]["List"]["items"])
-    if body["objtype"] == "OBJECT_COLUMN":
+    if kind == "OBJECT_INDEX":
+        indexes.named(a, parts, start, "COMMENT ON INDEX", "ddl.alter")
+        return None
+    if kind in ("OBJECT_COLUMN", "OBJECT_TABCONSTRAINT"):
         parts = parts[:-1]
-    known = a.context.temporary.get(parts[-1])
-    if len(parts) > 2 or (len(parts) == 2 and parts[0] != "pg_temp"):
+    if len(parts) > 2:
         raise ddl_refused("COMMENT")
-    if known is None or known.kind not in kinds:
+    resolved = resolve(a.context, parts[0] if len(parts) == 2 else None, parts[-1])
+    if resolved.schema != "pg_temp":
+        judge(a, resolved, "COMMENT", "ddl.alter", _COMMENTED[kind])
+    elif resolved.temporary is not None and resolved.temporary.kind not in _COMMENTED[kind]:
         raise ddl_refused("COMMENT")
-    qualified_at(a, a.span[0] + 3, parts)
+    start += {"OBJECT_MATVIEW": 1, "OBJECT_TABCONSTRAINT": 2}.get(kind, 0)
+    qualified_at(a, start, parts, resolved.schema)
     return None
 
 
 def vacuum(a: Analysis, body: Node) -> SessionEffects | None:
-    """VACUUM and ANALYZE of temporary tables."""
+    """VACUUM and ANALYZE of temporary tables, and of others that no policy speaks of."""
     a.kind = "vacuum" if body.get("is_vacuumcmd") else "analyze"
     for item in body.get("options", ()):
         _, option = unwrap(item)
@@ -142,7 +174,11 @@ def vacuum(a: Analysis, body: Node) -> SessionEffects | None:
             raise not_understood(f"the option {option['defname']}")
     relations = [unwrap(item)[1] for item in body.get("rels", ())]
     if not relations:
-        raise ddl_refused(f"{a.kind.upper()} of the whole database")
+        raise refused(
+            f"permission denied for {a.kind.upper()} of the whole database",
+            detail="It reaches tables that a policy speaks of.",
+            hint=f"Name the tables: {a.kind.upper()} t1, t2.",
+        )
     for item in relations:
-        owned(a, item["relation"], a.kind.upper())
+        changed(a, item["relation"], a.kind.upper(), "ddl.other", TABLES + "m")
     return None

@@ -108,9 +108,18 @@ def _each(
         raise not_understood("a restricted session without a catalog")
     out: list[StatementFacts] = []
     following = Following(context)
+    placeless = False
     for number, statement in enumerate(statements, 1):
         followed = number < len(statements)
-        facts = _statement(tokens, following.context, statement, parameter_types, followed=followed)
+        facts = _statement(
+            tokens,
+            following.context,
+            statement,
+            parameter_types,
+            followed=followed,
+            placeless=placeless,
+        )
+        placeless |= facts.placing
         out.append(following.judged(facts))
     return tuple(out)
 
@@ -122,6 +131,7 @@ def _statement(
     parameter_types: Sequence[int] = (),
     *,
     followed: bool = False,
+    placeless: bool = False,
 ) -> StatementFacts:
     a = Analysis(
         tokens=tokens,
@@ -133,6 +143,7 @@ def _statement(
         query=query,
         write=write,
         followed=followed,
+        placeless=placeless,
     )
     _check_path(a, statement.type)
     effects = _dispatch(a, statement)
@@ -181,13 +192,20 @@ def _dispatch(a: Analysis, statement: RawStatement) -> SessionEffects | None:
 
 _ANY_DDL = frozenset(
     [
+        "AlterEnumStmt",
         "AlterSeqStmt",
         "AlterTableStmt",
         "CommentStmt",
+        "CompositeTypeStmt",
+        "CreateDomainStmt",
+        "CreateEnumStmt",
+        "CreateExtensionStmt",
+        "CreateSchemaStmt",
         "CreateSeqStmt",
         "CreateStmt",
         "DropStmt",
         "IndexStmt",
+        "RefreshMatViewStmt",
         "RenameStmt",
         "VacuumStmt",
         "ViewStmt",
@@ -254,6 +272,7 @@ def _facts(a: Analysis, statement: RawStatement, effects: SessionEffects | None)
         created=a.created,
         lasting=a.lasting,
         nameless=a.nameless,
+        placing=a.placing,
         dropped=a.dropped,
         bound=a.bound(),
         cacheable="exact" if a.exact or a.tokens.uescape else "template",

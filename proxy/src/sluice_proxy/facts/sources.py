@@ -12,6 +12,7 @@ from sluice_proxy.facts.projection import SYSTEM_SCHEMAS, projection
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Fences, Level, Query, Source
 from sluice_proxy.facts.tree import Node, strings, unwrap
+from sluice_proxy.facts.unread import check_unread
 from sluice_proxy.facts.viewed import note_view
 from sluice_proxy.governed import GovernedRelation
 
@@ -112,20 +113,6 @@ def readable(a: Analysis, resolved: Resolved, governed: GovernedRelation | None)
         raise refused(
             f'permission denied for relation "{resolved.schema}.{resolved.name}"',
             detail="It is not one of the catalogs that Sluice knows to be harmless.",
-        )
-
-
-def check_unread(resolved: Resolved) -> None:
-    """Check that a table is in the catalog already where a policy speaks of it.
-
-    Raises:
-        ClientError: The present transaction made it, and how its columns are masked is not known yet.
-    """
-    if resolved.temporary is not None and resolved.temporary.unread:
-        raise refused(
-            f'permission denied for table "{resolved.name}" before the transaction that made it is over',
-            detail="A policy masks columns or filters rows of it, which takes a table that other sessions see.",
-            hint="INSERT and COPY FROM work; COMMIT before the table is read.",
         )
 
 

@@ -10,6 +10,7 @@ from sluice_proxy.facts.projection import filter_sql, pin
 from sluice_proxy.facts.refusals import refused
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.tree import Node
+from sluice_proxy.facts.unread import check_unread
 
 
 def target_of(a: Analysis, body: Node, level: Level) -> Source:
@@ -18,7 +19,7 @@ def target_of(a: Analysis, body: Node, level: Level) -> Source:
     a.visit(relation)
     resolved = sources.lookup(a, relation)
     if "override" not in body or "returningClause" in body or "onConflictClause" in body:
-        sources.check_unread(resolved)  # More than an INSERT.
+        check_unread(resolved)  # More than an INSERT.
     alias = relation.get("alias", {}).get("aliasname")
     source = sources.described(a, resolved, level, alias)
     source.target = True

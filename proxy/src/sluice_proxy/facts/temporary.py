@@ -3,45 +3,31 @@
 from __future__ import annotations
 
 from sluice_proxy.catalog.model import Relation
-from sluice_proxy.facts import sources
+from sluice_proxy.facts import indexes, lasting_views, sources
 from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.constraints import column, constraint
 from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.lasting import (
     TABLES,
     changed,
     check_cascade,
     ddl_refused,
+    governed_refused,
     judge,
     made,
     note_altered,
     note_made,
     note_renamed,
-    refer,
+    owned,
 )
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import Resolved, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.tree import Node, dictionaries, parse, strings, unwrap
-from sluice_proxy.facts.types import check_type
+from sluice_proxy.governed import spoken_of
 
 _REFRESH = SessionEffects(refresh=True)
-_CONSTRAINTS = frozenset(
-    [
-        "CONSTR_NULL",
-        "CONSTR_NOTNULL",
-        "CONSTR_DEFAULT",
-        "CONSTR_IDENTITY",
-        "CONSTR_GENERATED",
-        "CONSTR_CHECK",
-        "CONSTR_PRIMARY",
-        "CONSTR_UNIQUE",
-        "CONSTR_ATTR_DEFERRABLE",
-        "CONSTR_ATTR_NOT_DEFERRABLE",
-        "CONSTR_ATTR_DEFERRED",
-        "CONSTR_ATTR_IMMEDIATE",
-    ]
-)
 _ALTERATIONS = frozenset(
     [
         "AT_AddColumn",
@@ -61,16 +47,11 @@ _ALTERATIONS = frozenset(
         "AT_ResetOptions",
         "AT_SetRelOptions",
         "AT_ResetRelOptions",
-        "AT_ReplicaIdentity",
         "AT_DropExpression",
-        "AT_ValidateConstraint",
+        "AT_SetLogged",
+        "AT_SetUnLogged",
     ]
 )
-
-
-_TEMPORARY_ONLY = frozenset(["AT_ValidateConstraint", "AT_ReplicaIdentity"])
-"""What tells of other tables, or speaks to who replicates."""
-_TIES = ("inhRelations", "partbound", "partspec", "ofTypename", "accessMethod")
 
 
 def create(a: Analysis, body: Node) -> SessionEffects | None:
@@ -81,10 +62,11 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
     temporary = made(a, relation, "CREATE TABLE")
     if not a.enforcing:
         return None
-    ties = {"inhRelations", "partbound", "partspec"} if temporary else set[str]()
-    if any(key in body for key in {*_TIES} - ties):
-        raise ddl_refused("CREATE TABLE with INHERITS, PARTITION or OF")
+    if "ofTypename" in body or body.get("accessMethod", "heap") != "heap":
+        raise ddl_refused("CREATE TABLE with OF or USING")
+    indexes.see_options(a, body.get("options", []))
     level = _level(relation["relname"], body)
+    taken = () if temporary else _parents(a, body, relation)
     _partition(a, body, level)
     for item in body.get("tableElts", ()):
         kind, element = unwrap(item)
@@ -97,9 +79,30 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
         else:
             raise not_understood(f"{kind} in CREATE TABLE")
     columns = _all_columns(a, body)
-    if columns is not None and "inhRelations" not in body:
-        note_made(a, body, relation["relname"], columns)
+    if columns is not None and ("inhRelations" not in body or not temporary):
+        note_made(a, body, relation["relname"], (*taken, *columns))
     return _REFRESH
+
+
+def _parents(a: Analysis, body: Node, relation: Node) -> tuple[str, ...]:
+    """Check the parents of a new table that stays; return the columns that it takes over.
+
+    Raises:
+        ClientError: A policy speaks of one, or would speak of the new table.
+    """
+    own = [unwrap(item)[1]["colname"] for item in body.get("tableElts", ()) if "ColumnDef" in item]
+    taken: list[str] = []
+    what = "CREATE TABLE with INHERITS or PARTITION OF"
+    for item in body.get("inhRelations", ()):
+        parent = changed(a, unwrap(item)[1], what, "ddl.create")
+        if parent.relation is not None:
+            taken += [column.name for column in parent.relation.columns]
+        elif parent.temporary is not None:
+            taken += parent.temporary.columns
+        place, name = a.place, relation["relname"]
+        if place is None or spoken_of(a.context.decision, place.schema, name, [*own, *taken]):
+            raise governed_refused(f'{what}: a policy speaks of "{name}"')
+    return tuple(taken)
 
 
 def _all_columns(a: Analysis, body: Node) -> tuple[str, ...] | None:
@@ -119,8 +122,8 @@ def _all_columns(a: Analysis, body: Node) -> tuple[str, ...] | None:
 
 
 def _partition(a: Analysis, body: Node, level: Level) -> None:
-    """Check the parents and the partitioning of a temporary table; only temporary ones may be tied together."""
-    for item in body.get("inhRelations", ()):
+    """Check the partitioning of a table, and that the parents of a temporary one are temporary."""
+    for item in body.get("inhRelations", ()) if a.place is None else ():
         owned(a, unwrap(item)[1], "CREATE TABLE with INHERITS or PARTITION OF")
     for item in body.get("partspec", {}).get("partParams", ()):
         _, element = unwrap(item)
@@ -145,39 +148,6 @@ def _level(name: str, body: Node) -> Level:
     level = Level(None)
     level.sources.append(Source(name, level, columns=tuple(names)))
     return level
-
-
-def column(a: Analysis, element: Node, level: Level) -> None:
-    """Check a column's definition."""
-    if "typeName" in element:
-        check_type(a, element["typeName"])
-    if "raw_default" in element:
-        expression(a, element["raw_default"], level)
-    for item in element.get("constraints", ()):
-        constraint(a, unwrap(item)[1], level)
-
-
-def constraint(a: Analysis, element: Node, level: Level) -> None:
-    """Check a constraint's definition."""
-    if element["contype"] == "CONSTR_FOREIGN":
-        _foreign_key(a, element, level)
-    elif element["contype"] not in _CONSTRAINTS:
-        raise ddl_refused("constraints of this kind")
-    if "raw_expr" in element:
-        expression(a, element["raw_expr"], level)
-
-
-def _foreign_key(a: Analysis, element: Node, level: Level) -> None:
-    """Let a temporary table of the session refer to such a one, and one that stays to what no policy speaks of."""
-    table = element["pktable"]
-    if a.place is not None:
-        refer(a, a.place, element)
-        return
-    if "schemaname" not in table and table["relname"] == level.sources[0].refname:
-        a.visit(table)
-        sources.qualify(a, table, Resolved("pg_temp", table["relname"]))
-        return
-    owned(a, table, "a foreign key")
 
 
 _DEFAULTS = 1 << 3
@@ -220,21 +190,17 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     """CREATE TABLE AS and CREATE MATERIALIZED VIEW."""
     into = body["into"]["rel"]
     a.visit(into)
-    if body.get("objtype") != "OBJECT_TABLE":
-        raise ddl_refused("CREATE MATERIALIZED VIEW")
-    temporary = made(a, into, "CREATE TABLE AS")
     kind, query = unwrap(body["query"])
+    if body.get("objtype") == "OBJECT_MATVIEW" and a.enforcing:
+        return lasting_views.materialized(a, body, _without_data(a))
+    temporary = made(a, into, "CREATE TABLE AS")
     a.kind = "create table as"
     if kind == "ExecuteStmt":
         every(a, query.get("params"), Level(None))
         return SessionEffects(refresh=True, execute=query["name"])
     if kind != "SelectStmt":
         raise not_understood("CREATE TABLE AS of something else than a query")
-    end = a.span[1]
-    words = [a.tokens.word(index) for index in range(max(a.span[0], end - 3), end)]
-    if words[-1:] == ["data"] and "with" in words:
-        end = end - (3 if words[-2:-1] == ["no"] else 2)
-    found = a.query(a, query, None, end=end, role="top")
+    found = a.query(a, query, None, end=_without_data(a), role="top")
     named = into.get("colNames") or body["into"].get("colNames")
     if (temporary or a.place is not None) and found.columns is not None and not named:
         note_made(a, body, into["relname"], found.columns)
@@ -242,55 +208,20 @@ def create_as(a: Analysis, body: Node) -> SessionEffects | None:
     return _REFRESH
 
 
+def _without_data(a: Analysis) -> int:
+    """Return the token behind a query that WITH DATA or WITH NO DATA may follow."""
+    end = a.span[1]
+    words = [a.tokens.word(index) for index in range(max(a.span[0], end - 3), end)]
+    if words[-1:] == ["data"] and "with" in words:
+        return end - (3 if words[-2:-1] == ["no"] else 2)
+    return end
+
+
 def select_into(a: Analysis, body: Node) -> SessionEffects | None:
     """SELECT … INTO."""
     into = body["intoClause"]["rel"]
     a.visit(into)
     made(a, into, "SELECT INTO")
-    return _REFRESH
-
-
-def owned(a: Analysis, relation: Node, what: str, kinds: str = TABLES) -> str:
-    """Return the name of the session's own temporary relation that is meant, and qualify it."""
-    a.visit(relation)
-    resolved = sources.lookup(a, relation)
-    if resolved.schema != "pg_temp" or (
-        resolved.temporary and resolved.temporary.kind not in kinds
-    ):
-        raise ddl_refused(what)
-    sources.qualify(a, relation, resolved)
-    return resolved.name
-
-
-def _columns(resolved: Resolved) -> Level:
-    """Return a level with the columns of one table, for expressions in its definition."""
-    level = Level(None)
-    source = Source(resolved.name, level)
-    if resolved.relation is not None:
-        source.columns = tuple(column.name for column in resolved.relation.columns)
-    elif resolved.temporary is not None:
-        source.columns = resolved.temporary.columns
-    level.sources.append(source)
-    return level
-
-
-def index(a: Analysis, body: Node) -> SessionEffects | None:
-    """CREATE INDEX."""
-    a.kind = "create index"
-    if not a.enforcing:
-        a.visit(body["relation"])
-        a.actions.add("ddl.create")
-        return None
-    level = _columns(changed(a, body["relation"], "CREATE INDEX", "ddl.create"))
-    for item in (*body.get("indexParams", ()), *body.get("indexIncludingParams", ())):
-        _, element = unwrap(item)
-        if "expr" in element:
-            expression(a, element["expr"], level)
-        if element.get("opclass") and len(strings(element["opclass"])) > 1:
-            raise not_understood("an operator class with a schema")
-    if "whereClause" in body:
-        expression(a, body["whereClause"], level)
-    a.nameless = True
     return _REFRESH
 
 
@@ -306,11 +237,10 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
     table = changed(a, body["relation"], "ALTER TABLE", "ddl.alter")
     if table.schema != "pg_temp":
         a.place = table
-    level = _columns(table)
-    known = _ALTERATIONS if table.schema == "pg_temp" else _ALTERATIONS - _TEMPORARY_ONLY
+    level = indexes.columns_level(table)
     for item in body["cmds"]:
         _, command = unwrap(item)
-        if command.get("subtype", "AT_AddColumn") not in known:
+        if not _alteration(a, table, command):
             raise ddl_refused("this form of ALTER TABLE")
         check_cascade(a, table, command)
         if "def" in command:
@@ -319,19 +249,35 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
                 column(a, definition, level)
             elif kind == "Constraint":
                 constraint(a, definition, level)
-            elif kind not in ("List", "Integer", "String", "ReplicaIdentityStmt"):
+            elif kind == "List":
+                indexes.see_options(a, definition.get("items", []))
+            elif kind not in ("Integer", "String", "ReplicaIdentityStmt"):
                 expression(a, command["def"], level)
     note_altered(a, body, table)
     return _REFRESH
 
 
+def _alteration(a: Analysis, table: Resolved, command: Node) -> bool:
+    """Say whether a form of ALTER TABLE is known to be harmless for the table."""
+    form = command.get("subtype", "AT_AddColumn")
+    if form == "AT_ChangeOwner":
+        role = command["newowner"]
+        return role.get("rolename", a.context.role) == a.context.role
+    if form == "AT_ValidateConstraint":
+        # Of a foreign key it tells which keys there are in another table.
+        return table.schema == "pg_temp" or a.context.decision.write_oracle_keys_accepted
+    if form == "AT_ReplicaIdentity":
+        return table.schema == "pg_temp"
+    return form in _ALTERATIONS
+
+
 _RENAMED = {
-    "OBJECT_TABLE": TABLES,
+    "OBJECT_TABLE": TABLES + "vm",
     "OBJECT_COLUMN": TABLES,
     "OBJECT_TABCONSTRAINT": TABLES,
-    "OBJECT_INDEX": TABLES,
     "OBJECT_SEQUENCE": "S",
     "OBJECT_VIEW": "v",
+    "OBJECT_MATVIEW": "m",
 }
 
 
@@ -343,26 +289,26 @@ def rename(a: Analysis, body: Node) -> SessionEffects | None:
             a.visit(body["relation"])
         a.actions.add("ddl.alter")
         return None
+    if body.get("renameType") == "OBJECT_INDEX":
+        return indexes.rename(a, body)
     kinds = _RENAMED.get(body.get("renameType", ""))
     if kinds is None or "relation" not in body:
         raise ddl_refused("ALTER … RENAME")
-    if body["renameType"] in ("OBJECT_TABLE", "OBJECT_COLUMN", "OBJECT_TABCONSTRAINT"):
-        table = changed(a, body["relation"], "ALTER … RENAME", "ddl.alter")
-        note_renamed(a, body, table)
-    else:
-        owned(a, body["relation"], "ALTER … RENAME", kinds)
+    table = changed(a, body["relation"], "ALTER … RENAME", "ddl.alter", kinds)
+    note_renamed(a, body, table)
     return _REFRESH
 
 
-_DROPPED = {"OBJECT_TABLE": TABLES, "OBJECT_SEQUENCE": "S", "OBJECT_VIEW": "v", "OBJECT_INDEX": ""}
+_DROPPED = {
+    "OBJECT_TABLE": TABLES,
+    "OBJECT_SEQUENCE": "S",
+    "OBJECT_VIEW": "v",
+    "OBJECT_MATVIEW": "m",
+}
 
 
 def drop(a: Analysis, body: Node) -> SessionEffects | None:
-    """DROP TABLE, VIEW, SEQUENCE and INDEX."""
-    a.kind = "drop"
-    if not a.enforcing:
-        a.actions.add("ddl.drop")
-        return None
+    """DROP TABLE, VIEW, MATERIALIZED VIEW and SEQUENCE."""
     kinds = _DROPPED.get(body["removeType"])
     if kinds is None:
         raise ddl_refused(f"DROP {body['removeType'].removeprefix('OBJECT_').replace('_', ' ')}")
@@ -370,29 +316,22 @@ def drop(a: Analysis, body: Node) -> SessionEffects | None:
     dropped = [_dropped(a, parts, kinds, missing=bool(body.get("missing_ok"))) for parts in names]
     for each in dropped:
         check_cascade(a, each, body)
-    index = a.span[0] + 2
-    if a.tokens.word(index) == "concurrently":
-        raise not_understood("DROP INDEX CONCURRENTLY")
+    index = a.span[0] + (3 if body["removeType"] == "OBJECT_MATVIEW" else 2)
     if a.tokens.word(index) == "if" and a.tokens.word(index + 1) == "exists":
         index += 2
     for parts, each in zip(names, dropped, strict=True):
         index = qualified_at(a, index, parts, each.schema) + 1
-    if kinds and all(each.schema == "pg_temp" for each in dropped):
+    if all(each.schema == "pg_temp" for each in dropped):
         a.dropped = tuple(parts[-1] for parts in names)
     else:
-        a.nameless = not any(each.schema == "pg_temp" and kinds for each in dropped)
+        a.nameless = not any(each.schema == "pg_temp" for each in dropped)
     return _REFRESH
 
 
 def _dropped(a: Analysis, parts: list[str], kinds: str, *, missing: bool) -> Resolved:
-    """Return what a name in DROP means; ``kinds`` is empty for indexes, which the catalog does not list."""
+    """Return what a name in DROP means."""
     if len(parts) > 2:
         raise ddl_refused("DROP of what is not temporary")
-    if not kinds:
-        # It is looked for among the temporary ones only.
-        if (len(parts) == 2 and parts[0] != "pg_temp") or not a.context.temporary:
-            raise ddl_refused("DROP INDEX")
-        return Resolved("pg_temp", parts[-1])
     resolved = resolve(a.context, parts[0] if len(parts) == 2 else None, parts[-1])
     if resolved.schema == "pg_temp":
         known = resolved.temporary

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sluice_proxy.catalog.model import Relation
-from sluice_proxy.facts import copying, objects, sources, temporary
+from sluice_proxy.facts import (
+    copying,
+    indexes,
+    lasting_views,
+    objects,
+    sources,
+    temporary,
+)
 from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.model import SessionEffects
@@ -303,6 +310,19 @@ def _constraints(a: Analysis, body: Node) -> SessionEffects | None:
     return None
 
 
+_DROPS: dict[str, Handler] = {
+    "OBJECT_INDEX": indexes.drop,
+}
+
+
+def _drop(a: Analysis, body: Node) -> SessionEffects | None:
+    a.kind = "drop"
+    if not a.enforcing:
+        a.actions.add("ddl.drop")
+        return None
+    return _DROPS.get(body["removeType"], temporary.drop)(a, body)
+
+
 HANDLERS: dict[str, Handler] = {
     "AlterTableStmt": temporary.alter,
     "CallStmt": _call,
@@ -314,11 +334,11 @@ HANDLERS: dict[str, Handler] = {
     "DeallocateStmt": _deallocate,
     "DeclareCursorStmt": _declare,
     "DiscardStmt": _discard,
-    "DropStmt": temporary.drop,
+    "DropStmt": _drop,
     "ExecuteStmt": _execute,
     "ExplainStmt": _explain,
     "FetchStmt": _fetch,
-    "IndexStmt": temporary.index,
+    "IndexStmt": indexes.create,
     "ListenStmt": _listen,
     "LockStmt": _lock,
     "NotifyStmt": _notify,
@@ -331,6 +351,7 @@ HANDLERS: dict[str, Handler] = {
     "VariableShowStmt": _show,
     "VacuumStmt": objects.vacuum,
     "AlterSeqStmt": objects.alter_sequence,
+    "RefreshMatViewStmt": lasting_views.refresh,
     "CommentStmt": objects.comment,
     "CreateSeqStmt": objects.create_sequence,
     "ViewStmt": objects.view,
