@@ -56,10 +56,8 @@ DENIED = {
     "RuleStmt": "CREATE RULE r AS ON SELECT TO users DO INSTEAD NOTHING",
     "CreateTrigStmt": "CREATE TRIGGER t AFTER INSERT ON users EXECUTE FUNCTION f()",
     "AlterSystemStmt": "ALTER SYSTEM SET work_mem = '1MB'",
-    "CreateExtensionStmt": "CREATE EXTENSION dblink",
     "LoadStmt": "LOAD 'x'",
     "ReindexStmt": "REINDEX TABLE users",
-    "RefreshMatViewStmt": "REFRESH MATERIALIZED VIEW digest",
     "CreatePolicyStmt": "CREATE POLICY p ON users",
     "CreateSubscriptionStmt": "CREATE SUBSCRIPTION s CONNECTION 'x' PUBLICATION p",
 }

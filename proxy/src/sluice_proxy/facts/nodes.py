@@ -91,26 +91,40 @@ STATEMENTS: dict[str, Treatment] = {
                 "governed."
             ),
             "TruncateStmt": "Of tables without a row filter, where the policy allows it.",
-            "VacuumStmt": "VACUUM and ANALYZE of own temporary tables.",
+            "VacuumStmt": (
+                "VACUUM and ANALYZE of own temporary tables; of named others that are not governed where the policy "
+                "has ddl.other."
+            ),
             "CreateStmt": (
-                "Temporary tables; others where the policy has ddl.create. Only temporary tables may be tied to each "
-                "other by INHERITS or partitions; foreign keys may refer to what no policy masks or filters."
+                "Temporary tables; others where the policy has ddl.create. No policy may mask or filter their parents, "
+                "or what their foreign keys refer to."
             ),
             "CreateSeqStmt": "Temporary sequences; others where the policy has ddl.create.",
             "ViewStmt": (
                 "Temporary views: the query inside is rewritten, the view is a security barrier, nothing is written "
-                "through it, and a change of masks, filters or the catalog ends the session."
+                "through it, and a change of masks, filters or the catalog ends the session. Others over what is not "
+                "governed where the policy has ddl.create."
             ),
+            "RefreshMatViewStmt": "Of views that read nothing governed where the policy has ddl.other.",
+            "CreateSchemaStmt": "For the own role, without what is to be in it, where the policy has ddl.create.",
+            "CreateEnumStmt": "Where the policy has ddl.create.",
+            "CompositeTypeStmt": "Where the policy has ddl.create.",
+            "CreateDomainStmt": "Where the policy has ddl.create.",
+            "AlterEnumStmt": "ADD VALUE where the policy has ddl.alter.",
+            "CreateExtensionStmt": "IF NOT EXISTS of one that is installed, which changes nothing.",
             "AlterTableStmt": "Own temporary tables; others that are not governed where the policy has ddl.alter.",
-            "AlterSeqStmt": "Own temporary sequences.",
-            "CommentStmt": "On own temporary tables, views and sequences.",
+            "AlterSeqStmt": "Own temporary sequences; others that are not governed where the policy has ddl.alter.",
+            "CommentStmt": (
+                "On own temporary tables, views and sequences; on others that are not governed, schemas, types and "
+                "extensions where the policy has ddl.alter."
+            ),
             "RenameStmt": (
-                "Own temporary tables, views and sequences; tables that are not governed and their columns where the "
-                "policy has ddl.alter."
+                "Own temporary tables, views, indexes and sequences; others that are not governed and their columns "
+                "where the policy has ddl.alter."
             ),
             "DropStmt": (
-                "Own temporary tables and their indexes, views and sequences; others that are not governed, indexes "
-                "aside, where the policy has ddl.drop."
+                "Own temporary tables and their indexes, views and sequences; others that are not governed, empty "
+                "schemas and unused types where the policy has ddl.drop."
             ),
             "IndexStmt": "On own temporary tables; on others that are not governed where the policy has ddl.create.",
         },
@@ -120,21 +134,15 @@ STATEMENTS: dict[str, Treatment] = {
         (
             "AlterCollationStmt",
             "AlterDomainStmt",
-            "AlterEnumStmt",
             "AlterObjectDependsStmt",
             "AlterObjectSchemaStmt",
             "AlterStatsStmt",
             "AlterTSConfigurationStmt",
             "AlterTSDictionaryStmt",
             "AlterTypeStmt",
-            "CompositeTypeStmt",
-            "CreateDomainStmt",
-            "CreateEnumStmt",
             "CreateRangeStmt",
-            "CreateSchemaStmt",
             "CreateStatsStmt",
             "DefineStmt",
-            "RefreshMatViewStmt",
             "ReplicaIdentityStmt",
             "RuleStmt",
             "SecLabelStmt",
@@ -153,7 +161,6 @@ STATEMENTS: dict[str, Treatment] = {
             "CreateCastStmt",
             "CreateConversionStmt",
             "CreateEventTrigStmt",
-            "CreateExtensionStmt",
             "CreateFunctionStmt",
             "CreateOpClassStmt",
             "CreateOpFamilyStmt",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import (
     copying,
+    definitions,
     indexes,
     lasting_views,
     objects,
@@ -311,7 +312,10 @@ def _constraints(a: Analysis, body: Node) -> SessionEffects | None:
 
 
 _DROPS: dict[str, Handler] = {
+    "OBJECT_DOMAIN": definitions.drop_type,
     "OBJECT_INDEX": indexes.drop,
+    "OBJECT_SCHEMA": definitions.drop_schema,
+    "OBJECT_TYPE": definitions.drop_type,
 }
 
 
@@ -324,11 +328,17 @@ def _drop(a: Analysis, body: Node) -> SessionEffects | None:
 
 
 HANDLERS: dict[str, Handler] = {
+    "AlterEnumStmt": definitions.alter_enum,
     "AlterTableStmt": temporary.alter,
     "CallStmt": _call,
     "ClosePortalStmt": _close,
     "ConstraintsSetStmt": _constraints,
+    "CompositeTypeStmt": definitions.create_composite,
     "CopyStmt": copying.copy,
+    "CreateDomainStmt": definitions.create_domain,
+    "CreateEnumStmt": definitions.create_enum,
+    "CreateExtensionStmt": definitions.create_extension,
+    "CreateSchemaStmt": definitions.create_schema,
     "CreateStmt": temporary.create,
     "CreateTableAsStmt": temporary.create_as,
     "DeallocateStmt": _deallocate,
