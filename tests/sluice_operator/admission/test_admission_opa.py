@@ -40,6 +40,7 @@ def test_opa_reads_from_its_arguments_what_the_sidecar_would_write(opa, tmp_path
     trust = Trust("", dict(list(TRUST.keys.items())[:keys]))
     known = {name: {"algorithm": "ES256", "key": pem.rstrip()} for name, pem in trust.keys.items()}
     written = opa_files.opa_document(Path("/run/sluice"), "https://127.0.0.1:15280", trust.keys)
+    written["keys"] = known
     settings = [a for a in opa_arguments(trust) if a.startswith("--set=")]
     seen = _configuration(opa, tmp_path, settings)
     (tmp_path / "config.json").write_text(json.dumps(written))

@@ -67,7 +67,10 @@ def opa_document(trust: Trust) -> dict[str, Any]:
                 "signing": {"keyid": next(iter(trust.keys)) if len(trust.keys) == 1 else ""},
             }
         },
-        "keys": {name: {"algorithm": "ES256", "key": pem} for name, pem in trust.keys.items()},
+        # Without the newline at the end: `kubectl describe` shows each argument as it is.
+        "keys": {
+            name: {"algorithm": "ES256", "key": pem.strip()} for name, pem in trust.keys.items()
+        },
         "status": {"service": _SERVICE},
         "persistence_directory": f"{names.RUN_PATH}/persisted",
         "default_decision": "sluice/session/decision",

@@ -52,9 +52,10 @@ def denial_note(denial: Denial, uids: Mapping[tuple[str, str], str]) -> EventNot
     uid = uids.get((denial.namespace, denial.pod))
     if uid is None:
         return None
-    by = f"policy {denial.policy}" if denial.policy else "no policy allows it"
-    if denial.policy and denial.rule:
-        by += f", rule {denial.rule}"
+    # Without a policy the message itself says that none allows it.
+    by = f" (policy {denial.policy}" if denial.policy else ""
+    if by:
+        by += f", rule {denial.rule})" if denial.rule else ")"
     return EventNote(
         kind="Pod",
         api_version="v1",
@@ -63,6 +64,6 @@ def denial_note(denial: Denial, uids: Mapping[tuple[str, str], str]) -> EventNot
         uid=uid,
         type="Warning",
         reason="StatementDenied",
-        note=f"database {denial.database}: {denial.message} ({by})"[:NOTE_CHARS_MAX],
+        note=f"database {denial.database}: {denial.message}{by}"[:NOTE_CHARS_MAX],
         action="Decide",
     )
