@@ -196,6 +196,24 @@ async def test_decision_without_opa_is_refused_in_time(making, stack):
     assert time.perf_counter() - began < 2
 
 
+async def test_opa_that_does_not_answer_is_given_up_in_time(making, stack):
+    """It takes the connection and says nothing, as one that gets no processor time does."""
+    await stack.publish(making.signer.bundle(1))
+    await ask(stack)
+    assert stack.opa.pid is not None
+    os.kill(stack.opa.pid, signal.SIGSTOP)
+    try:
+        for _ in range(2):
+            began = time.perf_counter()
+            with pytest.raises(ClientError) as refused:
+                async with asyncio.timeout(10):
+                    await ask(stack)
+            assert "did not answer within 1 s" in str(refused.value.report.detail)
+            assert time.perf_counter() - began < 3
+    finally:
+        os.kill(stack.opa.pid, signal.SIGCONT)
+
+
 async def test_stopped_opa_leaves_no_process(making, opa, short_directory):
     async with running(making, opa, short_directory) as stack:
         await stack.publish(making.signer.bundle(1))

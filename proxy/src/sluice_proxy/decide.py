@@ -47,7 +47,9 @@ class UnixOpaClient(AsyncOpaClient):
         self._connector = aiohttp.UnixConnector(path=str(self._path), limit=CONNECTIONS_MAX)
         self._session = aiohttp.ClientSession(
             connector=self._connector,
-            timeout=aiohttp.ClientTimeout(total=self.timeout),
+            # Those who ask bound it themselves: of two bounds at one moment, the inner takes the
+            # outer's cancellation away.
+            timeout=aiohttp.ClientTimeout(total=None),
         )
 
 
@@ -170,6 +172,8 @@ class Decider:
                         outcome = "stale"
                         await asyncio.sleep(RETRY_DELAY_S)
                         continue
+                    except TimeoutError:  # It is an OSError, and no reason to go on.
+                        raise
                     except (aiohttp.ClientConnectionError, OSError) as error:
                         # OPA is being started again, or closed a kept connection: there is time left to see.
                         outcome = "failed"
