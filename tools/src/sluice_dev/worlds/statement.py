@@ -9,12 +9,14 @@ from sluice_dev.worlds.wire import Step, query
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """What is sent, in a transaction that is rolled back unless ``bare``."""
+    """What is sent, in a transaction that is rolled back unless ``bare`` or ``own``."""
 
     sql: tuple[str, ...]
     steps: tuple[Step, ...]
     ordered: bool = False
     bare: bool = False
+    own: bool = False
+    """It has transactions of its own, and leaves nothing behind but in its session, which is emptied."""
     origin: str = "grammar"
 
 

@@ -11,6 +11,7 @@ from sluice_dev.worlds.expressions import Scope
 from sluice_dev.worlds.queries import Queries
 from sluice_dev.worlds.schema import Schema, quoted
 from sluice_dev.worlds.statement import Statement, simple
+from sluice_dev.worlds.states import States
 from sluice_dev.worlds.wire import Step, query
 from sluice_dev.worlds.writes import Writes
 
@@ -32,6 +33,7 @@ class Statements:
         self.express = self.queries.expressions
         self.writes = Writes(self.queries)
         self.converse = Conversations(self.queries, self.writes)
+        self.states = States(self.queries, self.writes)
 
     def draw(self) -> Statement:
         """Return the next statement."""
@@ -61,9 +63,10 @@ class Statements:
             (2, self.values),
             (1, self.several),
             (2, self.catalog),
+            (6, self.states.draw),
         )
         made = rng.choices([maker for _w, maker in makers], [weight for weight, _m in makers])[0]()
-        if rng.random() < 0.08:
+        if rng.random() < 0.08 and not made.own:
             setting = rng.choice(words.SETTINGS)
             made = Statement(
                 (setting, *made.sql), (Step(query(setting)), *made.steps), made.ordered

@@ -176,7 +176,7 @@ def ask(worlds: list[World], statement: Statement) -> list[list[list[Message]]]:
     sessions = [world.connection() for world in worlds]
     steps = statement.steps
     try:
-        if not statement.bare:
+        if not statement.bare and not statement.own:
             for session in sessions:
                 session.ask("BEGIN")
         for step in steps:
@@ -186,8 +186,9 @@ def ask(worlds: list[World], statement: Statement) -> list[list[list[Message]]]:
                 messages = session.receive(step.ready, step.copy_in, sync=step.data[:1] != b"Q")
                 answer.append(world.without_port(messages))
         if not statement.bare:
+            after = ("ROLLBACK", "DISCARD ALL") if statement.own else ("ROLLBACK",)
             for session, answer in zip(sessions, answers, strict=True):
-                answer.append([] if session.closed else session.ask("ROLLBACK"))
+                answer.append([] if session.closed else session.ask(*after))
     except SilentError:
         for world in worlds:
             world.disconnect()
