@@ -275,6 +275,8 @@ REFUSED = [
     "CREATE TYPE date AS ENUM ('a')",
     "CREATE TYPE pg_temp.mine AS ENUM ('a')",
     "CREATE DOMAIN pg_temp.mine AS text",
+    "CREATE DOMAIN mine AS held",
+    "CREATE DOMAIN mine AS public.plain",
     "CREATE DOMAIN mine AS text CHECK (pg_read_file(VALUE) <> '')",
     "ALTER TYPE state RENAME VALUE 'new' TO 'old'",
     "DROP TYPE state CASCADE",

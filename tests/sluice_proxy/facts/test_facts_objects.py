@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 
+from sluice_proxy.decisions import RowFilter
 from sluice_proxy.facts import read_facts
 from sluice_proxy.reports import ClientError
 
@@ -204,6 +206,36 @@ def test_table_that_nobody_governs_is_changed_with_the_policys_leave(
 def test_what_touches_a_governed_table_may_not_be_changed(open_session: Open, sql: str) -> None:
     with pytest.raises(ClientError):
         read_facts(sql.encode(), open_session().context(), simple=True)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE orders RENAME TO o",
+        "ALTER TABLE orders RENAME COLUMN memo TO m",
+        "ALTER TABLE orders ADD COLUMN x int",
+        "DROP TABLE orders",
+        "CREATE TABLE IF NOT EXISTS public.gone (id int)",
+        "CREATE TABLE gone AS SELECT 1 AS id",
+        "CREATE VIEW gone AS SELECT 1 AS id",
+        "CREATE OR REPLACE VIEW public.gone AS SELECT 1 AS id",
+        "CREATE TABLE x (id int); ALTER TABLE x RENAME TO gone",
+    ],
+)
+def test_table_that_a_row_filter_reads_is_not_exchanged(open_session: Open, sql: str) -> None:
+    context = open_session().context()
+    parts = (
+        "(",
+        ("id",),
+        " IN (SELECT o.id FROM public.orders o WHERE EXISTS (SELECT FROM gone)))",
+    )
+    decision = replace(context.decision, row_filters=(RowFilter("public.users", parts, "tenants"),))
+    read_facts(sql.encode(), context, simple=True)
+    with pytest.raises(ClientError) as caught:
+        read_facts(sql.encode(), replace(context, decision=decision), simple=True)
+    assert caught.value.report.detail == "A row filter of a policy reads it."
+    for fine in ("CREATE INDEX ON orders (id)", "INSERT INTO orders (id) VALUES (1)"):
+        read_facts(fine.encode(), replace(context, decision=decision), simple=True)
 
 
 def test_view_is_judged_by_what_it_reads(open_session: Open) -> None:

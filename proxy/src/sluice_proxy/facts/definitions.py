@@ -99,6 +99,13 @@ def create_domain(a: Analysis, body: Node) -> SessionEffects | None:
     """CREATE DOMAIN."""
     a.kind = "create domain"
     _place(a, strings(body["domainname"]), "CREATE DOMAIN")
+    catalog = a.context.catalog
+    of = strings(body["typeName"]["names"])[-1]
+    if catalog is None or any(name == of for _, name in catalog.relations):
+        raise refused(
+            f'permission denied for CREATE DOMAIN over the rows of "{of}"',
+            hint="Make the domain of a type that is no table's.",
+        )
     check_type(a, body["typeName"])
     if "collClause" in body and len(strings(body["collClause"]["collname"])) > 1:
         raise not_understood("a collation with a schema")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.filtering import check_unfiltering
 from sluice_proxy.facts.naming import Resolved, resolve
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.tree import Node, strings, unwrap
@@ -54,6 +55,7 @@ def made(a: Analysis, relation: Node, what: str) -> bool:
         schema = default_schema(a)
     if "catalogname" in relation or schema.startswith("pg_") or schema == "information_schema":
         raise ddl_refused(what)
+    check_unfiltering(a, schema, relation["relname"], what)
     a.actions.add("ddl.create")
     place = a.place = Resolved(schema, relation["relname"])
     use = a.use(place)
@@ -116,6 +118,8 @@ def note_altered(a: Analysis, body: Node, table: Resolved) -> None:
 
 def note_renamed(a: Analysis, body: Node, table: Resolved) -> None:
     """Note the new name of a table, or of a column of one that the transaction has made."""
+    if body["renameType"] in ("OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW"):
+        check_unfiltering(a, table.schema, body["newname"], "ALTER … RENAME")
     own = table.temporary
     known = own or table.relation
     if known is None or known.kind not in TABLES:
@@ -168,6 +172,8 @@ def owned(a: Analysis, relation: Node, what: str, kinds: str = TABLES) -> str:
 def judge(a: Analysis, resolved: Resolved, what: str, action: str, kinds: str) -> None:
     """Judge the change of a relation that stays, and note that it needs an action of the policy."""
     _check_free(a, resolved, what, kinds)
+    if action in ("ddl.alter", "ddl.drop"):
+        check_unfiltering(a, resolved.schema, resolved.name, what)
     a.actions.add(action)
     use = a.use(resolved)
     if use is not None:
