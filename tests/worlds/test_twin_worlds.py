@@ -46,6 +46,15 @@ def test_random_statements_are_answered_alike(fuzzer: Fuzzer) -> None:
     assert result.outcomes[Outcome.DONE] > 0.2 * result.sent, told
 
 
+def test_lives_of_sessions_are_answered_alike(fuzzer: Fuzzer) -> None:
+    grammar = Statements(fuzzer.schema(), SEED)
+    lives = (grammar.life() for _ in range(60))
+    sent = fuzzer.result.sent
+    result = fuzzer.run(lives, seconds=SECONDS)
+    assert not result.leaks, "\n".join(str(one) for one in result.leaks)
+    assert result.sent > sent + 20
+
+
 @pytest.mark.parametrize(
     "sql", yaml.safe_load((Path(__file__).parent / "differences.yaml").read_text("utf-8"))
 )

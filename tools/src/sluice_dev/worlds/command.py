@@ -108,7 +108,7 @@ def _fuzz(given: argparse.Namespace, seed: int) -> int:
         result = fuzzer.result
         wanted = itertools.takewhile(
             lambda _one: sum(result.origins.values()) < given.statements,
-            _counted(drawn_from(fuzzer.worlds[0], given.corpus, seed), fuzzer),
+            _counted(drawn_from(fuzzer.worlds[0], given.corpus, seed, lives=0.06), fuzzer),
         )
         # Ended early, by Ctrl-C or a signal, it still says what it saw.
         with contextlib.suppress(KeyboardInterrupt):
@@ -162,8 +162,11 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def drawn_from(world: World, corpus: Path, seed: int) -> Iterator[Statement]:
-    """Yield statements without end: most from the grammar, the rest from the corpora and from sqlsmith."""
+def drawn_from(world: World, corpus: Path, seed: int, *, lives: float = 0.0) -> Iterator[Statement]:
+    """Yield statements without end: most from the grammar, the rest from the corpora and from sqlsmith.
+
+    ``lives`` is the share of whole lives of sessions.
+    """
     grammar = Statements(read_schema(world), seed)
     mutations = Mutations(corpus, grammar, seed)
     smith: Iterator[Statement] = iter(())
@@ -172,7 +175,9 @@ def drawn_from(world: World, corpus: Path, seed: int) -> Iterator[Statement]:
         smith = sqlsmith.drawn(dsn, seed, without=world.fixture.unread)
     while True:
         draw = grammar.rng.random()
-        if draw < 0.15 and (made := next(smith, None)) is not None:
+        if grammar.rng.random() < lives:
+            yield grammar.life()
+        elif draw < 0.15 and (made := next(smith, None)) is not None:
             yield made
         elif draw < 0.4:
             yield mutations.draw()

@@ -63,15 +63,19 @@ class Statements:
             (2, self.values),
             (1, self.several),
             (2, self.catalog),
-            (6, self.states.draw),
         )
         made = rng.choices([maker for _w, maker in makers], [weight for weight, _m in makers])[0]()
-        if rng.random() < 0.08 and not made.own:
+        if rng.random() < 0.08:
             setting = rng.choice(words.SETTINGS)
             made = Statement(
                 (setting, *made.sql), (Step(query(setting)), *made.steps), made.ordered
             )
         return made
+
+    def life(self) -> Statement:
+        """Return the life of a session; PostgreSQL alone may not survive it."""
+        self.queries.begin()
+        return self.states.draw()
 
     def select(self) -> Statement:
         """A SELECT, by simple or extended query, text or binary."""
