@@ -249,6 +249,7 @@ def test_functions_of_extensions_are_allowed_only_where_they_compute() -> None:
         ("pg_trgm", "similarity", "values"),
         ("pgcrypto", "digest", "values"),
         ("hstore", "akeys", "values"),
+        ("vector", "avg", "values"),
         ("tablefunc", "crosstab", None),
         ("tablefunc", "normal_rand", "values"),
         ("dblink", "dblink", None),

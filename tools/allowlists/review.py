@@ -344,5 +344,6 @@ EXTENSIONS = {
     "tablefunc": "normal_rand",
     "unaccent": ".*",
     "uuid-ossp": ".*",
+    "vector": ".*",
 }
-"""Extensions of PostgreSQL's own contrib folder whose functions compute from their arguments alone."""
+"""Extensions of PostgreSQL's own contrib folder, and pgvector, whose functions compute from their arguments alone."""
