@@ -184,7 +184,7 @@ def test_plan_behind_a_transaction_that_failed_is_made_for_what_is_there_then(
 
 
 def test_portal_that_a_query_ran_in_is_not_executed(stack, open_wire, wire):
-    """When the Query fails, the server keeps its portal and frees its text; asked to run it, it may read what is not there."""
+    """When the Query fails, the server keeps its portal and frees its text: asked to run it, it may read anything."""
     client = open_wire(stack.host, stack.port)
     ask(client, wire.query("BEGIN"))
     ask(client, wire.parse("SELECT 1") + wire.bind() + wire.sync())

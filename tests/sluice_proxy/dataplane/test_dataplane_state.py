@@ -8,7 +8,8 @@ import time
 import psycopg
 import pytest
 
-from sluice_proxy._native import ErrorFields, PlanRequest
+from sluice_proxy import _native as native
+from sluice_proxy._native import Effects, ErrorFields, Plan, PlannedStatement, PlanRequest
 
 CLOSE = ErrorFields(sqlstate="57P01", message="policy changed", hint="Reconnect.")
 
@@ -262,3 +263,72 @@ def test_change_judged_under_another_policy_is_said_when_it_is_first_seen(stack,
     client.until("Z")
     reasons = [one.reason for one in stack.brain.states()]
     assert reasons == ["start", "epoch", "refresh", "outdated", "refresh"]
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+def test_statement_that_is_suspended_may_have_changed_the_session(
+    stack, open_wire, wire, transaction
+):
+    """It gave as many rows as were asked for, and never ended: what it did to the session is done."""
+    stack.brain.answer = refreshing(stack)
+    client = open_wire(stack.host, stack.port)
+    if transaction:
+        client.send(wire.query("BEGIN"))
+        client.until("Z")
+    changing = wire.parse("SELECT set_config('search_path', 'pg_catalog', false)") + wire.bind()
+    client.send(changing + wire.execute(rows=1) + wire.sync())
+    assert "s" in [tag for tag, _ in client.until("Z")]
+    client.send(wire.query("SELECT 'after'"))
+    client.until("Z")
+    assert b"pg_catalog" in rows(stack, "refresh")
+    contexts = {one.text: one.context for one in stack.brain.seen if isinstance(one, PlanRequest)}
+    assert len(set(contexts.values())) == 2
+
+
+def refreshing(stack):
+    """A brain that knows what set_config does."""
+
+    def answer(request):
+        if not isinstance(request, PlanRequest) or b"set_config" not in request.text:
+            return None
+        length = len(native.tokens(bytes(request.text)))
+        statement = PlannedStatement(tokens=(0, length), audit=b"{}", effects=Effects(refresh=True))
+        return Plan(statements=[statement], cache="none", revision=stack.brain.revision)
+
+    return answer
+
+
+def test_query_behind_a_question_that_failed_is_answered(stack, open_wire, wire):
+    """Sluice asks the server inside the client's pipeline; a time limit hits its question, too."""
+    shown = ("search_path", "application_name")
+    columns = ", ".join(f"pg_catalog.current_setting('{name}')" for name in shown)
+    stack.brain.probe = f"SELECT {columns} FROM pg_catalog.pg_sleep(0.05)"
+    client = open_wire(stack.host, stack.port)
+    client.send(wire.query("SET statement_timeout = '1ms'"))
+    client.until("Z")
+    for _ in range(2):
+        client.send(wire.query("SELECT 1"))
+        assert [tag for tag, _ in client.until("Z")] == ["E", "Z"]
+    client.send(wire.parse("SELECT 1") + wire.bind() + wire.execute() + wire.sync())
+    assert [tag for tag, _ in client.until("Z")] == ["E", "Z"]
+
+
+@pytest.mark.parametrize(
+    "text", ["PREPARE {} AS SELECT 1", "DECLARE {} CURSOR WITH HOLD FOR SELECT 1"]
+)
+def test_names_of_ours_are_not_taken_by_statements(start_stack, open_wire, wire, text):
+    stack = start_stack(brain={"level": 2})
+    client = open_wire(stack.host, stack.port)
+    name = "sluice\x01probe"
+    effects = Effects(prepare=name) if "PREPARE" in text else Effects(declare=name)
+    stack.brain.answer = lambda request: (
+        Plan(
+            statements=[PlannedStatement(tokens=(0, 1), audit=b"{}", effects=effects)],
+            cache="none",
+            revision="r1",
+        )
+        if isinstance(request, PlanRequest)
+        else None
+    )
+    client.send(wire.query(text.format(f'"{name}"')))
+    assert b"C42602" in client.until("Z")[0][1]

@@ -166,6 +166,7 @@ impl Session {
     fn on_sync(&self, frame: &[u8]) {
         let mut shared = self.shared.borrow_mut();
         shared.skipping = false;
+        shared.probe_failed = false;
         self.to_server.buffer.borrow_mut().extend_from_slice(frame);
         if shared.copy_in {
             push_once(&mut shared, Kind::CopySync);
@@ -241,6 +242,8 @@ impl Session {
                 Kind::Parse
             };
             self.send_denied(kind, Denied::plain(fields));
+        } else if head.tag == b'Q' {
+            self.end_skipping();
         }
         Ok(true)
     }
@@ -276,6 +279,7 @@ impl Session {
     /// The fast path to functions: it names no statement that could be judged.
     async fn function_call(self: &Rc<Self>, head: Header, inbox: &mut Inbox) -> Result<bool, End> {
         if !self.gate().await? {
+            self.end_skipping();
             return self.stream(head.frame_bytes(), inbox, false).await;
         }
         let state = self.state();
@@ -291,6 +295,19 @@ impl Session {
         .hint("Call the function with SELECT.");
         self.send_denied(Kind::Function, Denied::plain(fields));
         self.stream(head.frame_bytes(), inbox, false).await
+    }
+
+    /// The server skips a message that it would answer by `ReadyForQuery`, and no Sync is to come. Where a question of ours in
+    /// front of the message made it skip, the client waits for that answer.
+    pub(super) fn end_skipping(&self) {
+        let mut shared = self.shared.borrow_mut();
+        if !std::mem::take(&mut shared.probe_failed) {
+            return;
+        }
+        shared.skipping = false;
+        put_bare(&mut self.to_server.buffer.borrow_mut(), b'S');
+        let seq = shared.push(Answer::new(Kind::Sync));
+        shared.synced_seq = seq;
     }
 
     /// Send what cannot be parsed in place of a message, so that PostgreSQL itself fails.

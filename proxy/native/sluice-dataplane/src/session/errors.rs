@@ -38,6 +38,7 @@ impl Session {
             self.put_message(b'E', frame, None, out);
             return Ok(());
         };
+        shared.probe_failed |= head.origin == Origin::Probe;
         let mut shown =
             !matches!(head.origin, Origin::IdleProbe | Origin::Abort) && !shared.swallowing;
         let raised = head.work.as_deref().and_then(|work| raised(body, work));

@@ -255,12 +255,11 @@ impl Session {
             shared.note_change(effects, &run.work);
             shared.names.apply(effects, &run.work, run.index);
             // The end of a transaction puts back what was changed inside it, and nothing else.
+            if shared.transaction_dirty || !ends_transaction(tag) {
+                shared.may_have_changed(effects);
+            }
             if effects.refresh {
                 shared.setting_texts.push(Rc::clone(&run.work.text));
-            }
-            if effects.refresh && (shared.transaction_dirty || !ends_transaction(tag)) {
-                shared.dirty = true;
-                shared.transaction_dirty = true;
             }
         }
         if shared.transaction_dirty && ends_transaction(tag) {

@@ -1,5 +1,6 @@
 //! From a text to its plan, or to why it is refused.
 
+use super::client::reserved_name;
 use super::refresh::wrong_answer;
 use super::work::{Denied, Statement, Work};
 use super::{End, Session};
@@ -289,6 +290,9 @@ impl Session {
             && let Some(reason) = self.core.audit.unwritable()
         {
             return Some(spool_refusal(&reason));
+        }
+        if self.state().said.level > 0 && plan.names_ours() {
+            return Some(reserved_name());
         }
         if !names {
             return None;

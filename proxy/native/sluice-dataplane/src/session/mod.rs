@@ -110,6 +110,8 @@ struct Shared {
     failed_seq: u64,
     /// The server skips to the next Sync, and so do we.
     skipping: bool,
+    /// It does so because a question of ours failed.
+    probe_failed: bool,
     /// COPY reads from the client.
     copy_in: bool,
     /// What is left until the next `ReadyForQuery` is not shown to the client.

@@ -132,6 +132,12 @@ impl Session {
 }
 
 impl Shared {
+    /// A statement was done, or began to give rows: what it does to the session may be done.
+    pub(super) fn may_have_changed(&mut self, effects: &Effects) {
+        self.dirty |= effects.refresh;
+        self.transaction_dirty |= effects.refresh;
+    }
+
     /// A statement that changes the session was done.
     pub(super) fn note_change(&mut self, effects: &Effects, work: &Work) {
         let change = (Rc::clone(&work.revision), work.plan.plan.valid_until_ns);

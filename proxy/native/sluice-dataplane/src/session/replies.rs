@@ -114,6 +114,16 @@ impl Session {
     /// The portal at the head gave as many rows as it was asked for. The limit it ran into meanwhile, if any.
     fn suspend(&self, shared: &mut Shared) -> Option<Arc<ErrorFields>> {
         let mut over = None;
+        let changing = match shared.answers.front() {
+            Some(Answer { run: Some(run), .. }) => {
+                run.effects().cloned().zip(Some(run.work.clone()))
+            }
+            _ => None,
+        };
+        if let Some((effects, work)) = changing {
+            shared.may_have_changed(&effects);
+            shared.note_change(&effects, &work);
+        }
         if let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut()
             && let Some(execution) = run.execution.take()
         {

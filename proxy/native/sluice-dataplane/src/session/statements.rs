@@ -18,7 +18,10 @@ impl Session {
             return self.refuse(Kind::Query, bad_format()).await;
         };
         let (work, edited) = match self.judge_to_run(text).await? {
-            None => return Ok(()),
+            None => {
+                self.end_skipping();
+                return Ok(());
+            }
             Some(Judged::Deny(denied)) => {
                 self.send_denied(Kind::Query, denied);
                 return Ok(());
@@ -267,6 +270,8 @@ impl Session {
     async fn refuse(self: &Rc<Self>, kind: Kind, fields: ErrorFields) -> Result<(), End> {
         if self.gate().await? {
             self.send_denied(kind, Denied::plain(fields));
+        } else if kind == Kind::Query {
+            self.end_skipping();
         }
         Ok(())
     }

@@ -27,6 +27,26 @@ pub struct Work {
     pub sent: Option<[u8; 32]>,
 }
 
+impl CachedPlan {
+    /// Whether one of its statements makes, uses or ends something under a name of ours.
+    pub fn names_ours(&self) -> bool {
+        let effects = self.plan.statements.iter();
+        let mut effects = effects.filter_map(|statement| statement.effects.as_ref());
+        effects.any(|effects| {
+            let names = [
+                &effects.prepare,
+                &effects.execute,
+                &effects.deallocate,
+                &effects.declare,
+                &effects.fetch,
+                &effects.close_cursor,
+            ];
+            let mut names = names.into_iter().flatten();
+            names.any(|name| name.as_bytes().starts_with(RESERVED_PREFIX))
+        })
+    }
+}
+
 impl Work {
     /// The work of something that no plan is known for: recorded, without facts.
     pub fn unknown(kind: &str, context: u64, revision: Rc<str>) -> Rc<Self> {
