@@ -281,8 +281,29 @@ def constant_string(node: Node | None) -> str | None:
     return str(value)
 
 
+_RUNS_SQL = frozenset(
+    [
+        *("crosstab", "crosstab2", "crosstab3", "crosstab4", "crosstabN", "connectby", "dblink"),
+        *(
+            "query_to_xml",
+            "table_to_xml",
+            "schema_to_xml",
+            "database_to_xml",
+            "ts_stat",
+            "xpath_table",
+        ),
+    ]
+)
+
+
 def denied_function(name: str) -> Exception:
     """Return the refusal of a call."""
+    if name.rpartition(".")[2] in _RUNS_SQL:
+        return refused(
+            f"permission denied for function {name}",
+            detail="It runs SQL text or reads a table by its name, which Sluice does not follow.",
+            hint="Write the query itself: FILTER or CASE for a pivot, WITH RECURSIVE for a tree.",
+        )
     return refused(
         f"permission denied for function {name}",
         detail="The function is not one that Sluice knows to be harmless, and no classification lists it as trusted.",

@@ -27,7 +27,9 @@ def _all(why: str, names: tuple[str, ...]) -> dict[str, Treatment]:
     return dict.fromkeys(names, Treatment("denied", why))
 
 
-_OBJECTS = "It makes or changes objects that other sessions use; only temporary tables may be."
+_OBJECTS = (
+    "It makes or changes objects that other sessions use, in ways that Sluice does not judge."
+)
 _CODE = "It makes or runs code that Sluice cannot judge."
 _ROLES = "It changes roles, rights or policies."
 _SERVER = "It reaches servers, files or replication beyond this database."

@@ -217,10 +217,41 @@ _ANY_DDL = frozenset(
 def _denied(kind: str) -> Exception:
     treatment = STATEMENTS.get(kind)
     return refused(
-        f"permission denied for {_spelled(kind)}",
+        f"permission denied for {_COMMANDS.get(kind) or _spelled(kind)}",
         detail=treatment.why if treatment else "Sluice does not know this statement.",
-        hint="Use another database role, or ask the database's owner.",
+        hint=_INSTEAD.get(kind, "Use another database role, or ask the database's owner."),
     )
+
+
+_COMMANDS = {
+    "AlterObjectSchemaStmt": "ALTER … SET SCHEMA",
+    "AlterOwnerStmt": "ALTER … OWNER TO",
+    "AlterSubscriptionStmt": "ALTER SUBSCRIPTION",
+    "CreateAmStmt": "CREATE ACCESS METHOD",
+    "CreateFdwStmt": "CREATE FOREIGN DATA WRAPPER",
+    "CreateOpClassStmt": "CREATE OPERATOR CLASS",
+    "CreateOpFamilyStmt": "CREATE OPERATOR FAMILY",
+    "CreatePLangStmt": "CREATE LANGUAGE",
+    "CreateRangeStmt": "CREATE TYPE … AS RANGE",
+    "CreateStatsStmt": "CREATE STATISTICS",
+    "CreateTableSpaceStmt": "CREATE TABLESPACE",
+    "CreateTrigStmt": "CREATE TRIGGER",
+    "CreatedbStmt": "CREATE DATABASE",
+    "DefineStmt": "CREATE AGGREGATE, COLLATION, OPERATOR, TEXT SEARCH and TYPE of an own kind",
+    "DropdbStmt": "DROP DATABASE",
+    "GrantRoleStmt": "GRANT and REVOKE of roles",
+    "GrantStmt": "GRANT and REVOKE",
+    "RuleStmt": "CREATE RULE",
+    "SecLabelStmt": "SECURITY LABEL",
+}
+"""Commands that the parser calls otherwise."""
+_INSTEAD = {
+    "DoStmt": "Send the block's statements by themselves; IF NOT EXISTS and IF EXISTS serve where it catches errors.",
+    "CreateFunctionStmt": "Let the database's owner create the function, and list it as trusted if it is harmless.",
+    "AlterOwnerStmt": "ALTER TABLE … OWNER TO CURRENT_USER works; let the database's owner do the rest.",
+    "GrantStmt": "Let the database's owner grant it; ALTER DEFAULT PRIVILEGES, set once, spares it.",
+}
+"""What to do in the place of a statement."""
 
 
 def _spelled(kind: str) -> str:

@@ -63,7 +63,11 @@ def setting(a: Analysis, body: Node, name: str, level: Level) -> None:
         )
     reason = settings_allowed(setting, value)
     if reason is not None:
-        raise refused(f'permission denied to set parameter "{setting}"', detail=reason + ".")
+        raise refused(
+            f'permission denied to set parameter "{setting}"',
+            detail=f"{reason[0].upper()}{reason[1:]}.",
+            hint="Leave the setting as the database's owner has it.",
+        )
     if setting.lower() == "search_path":
         if id(body) not in a.top_targets or level.parent is not None:
             raise refused(

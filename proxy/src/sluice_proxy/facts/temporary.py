@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts import indexes, lasting_views, sources
 from sluice_proxy.facts.analysis import Analysis
@@ -22,7 +24,7 @@ from sluice_proxy.facts.lasting import (
 )
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import Resolved, quoted, resolve
-from sluice_proxy.facts.refusals import not_understood
+from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.tree import Node, dictionaries, parse, strings, unwrap
 from sluice_proxy.governed import spoken_of
@@ -241,7 +243,7 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
     for item in body["cmds"]:
         _, command = unwrap(item)
         if not _alteration(a, table, command):
-            raise ddl_refused("this form of ALTER TABLE")
+            raise _form_refused(command["subtype"])
         check_cascade(a, table, command)
         if "def" in command:
             kind, definition = unwrap(command["def"])
@@ -255,6 +257,16 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
                 expression(a, command["def"], level)
     note_altered(a, body, table)
     return _REFRESH
+
+
+def _form_refused(form: str) -> Exception:
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", form.removeprefix("AT_")).upper()
+    words = words.replace("TRIG ", "TRIGGER ")
+    return refused(
+        f"permission denied for ALTER TABLE with {words}",
+        detail="It ties tables to each other, or changes rights, triggers, places or replication.",
+        hint="Let a role that no policy restricts change it, as migrations do.",
+    )
 
 
 def _alteration(a: Analysis, table: Resolved, command: Node) -> bool:

@@ -16,11 +16,12 @@ from sluice_proxy.facts import (
 )
 from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.expressions import every, expression
-from sluice_proxy.facts.model import SessionEffects
+from sluice_proxy.facts.model import SessionEffects, TableUse
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.setting_calls import check_search_path
 from sluice_proxy.facts.settings import settings_allowed
+from sluice_proxy.facts.targets import reaches_governed
 from sluice_proxy.facts.tree import Node, unwrap
 from sluice_proxy.facts.types import check_type
 
@@ -62,7 +63,11 @@ def _transaction(a: Analysis, body: Node) -> SessionEffects | None:
         return None
     if kind in ("TRANS_STMT_COMMIT", "TRANS_STMT_ROLLBACK", "TRANS_STMT_ROLLBACK_TO"):
         return SessionEffects(refresh=True)
-    raise refused("permission denied for two-phase commit")
+    raise refused(
+        "permission denied for two-phase commit",
+        detail="What is prepared outlives the session, and the policy under which it was done.",
+        hint="End the transaction with COMMIT or ROLLBACK.",
+    )
 
 
 def _set(a: Analysis, body: Node) -> SessionEffects | None:
@@ -169,7 +174,11 @@ def _close(a: Analysis, body: Node) -> SessionEffects | None:
 def _explain(a: Analysis, body: Node) -> SessionEffects | None:
     kind, query = unwrap(body["query"])
     if kind not in QUERIES:
-        raise refused(f"permission denied for EXPLAIN of {kind.removesuffix('Stmt').upper()}")
+        raise refused(
+            f"permission denied for EXPLAIN of {_EXPLAINED_NOT.get(kind, 'this statement')}",
+            detail="Plans are shown of SELECT, INSERT, UPDATE, DELETE and MERGE that read no governed table.",
+            hint="EXPLAIN the query itself.",
+        )
     del query
     for option in body.get("options", ()):
         _, element = unwrap(option)
@@ -180,9 +189,26 @@ def _explain(a: Analysis, body: Node) -> SessionEffects | None:
     a.actions.add("explain")
     if a.enforcing and any(_over_governed(a, source.relation, set()) for source in a.sources):
         raise _explained()
+    if a.enforcing and any(_runs_triggers(a, use) for use in a.uses.values()):
+        raise _explained()
     if a.enforcing and any(use.governed for use in a.uses.values()):
         raise _explained()
     return None
+
+
+_EXPLAINED_NOT = {
+    "CreateTableAsStmt": "CREATE TABLE AS",
+    "DeclareCursorStmt": "DECLARE",
+    "ExecuteStmt": "EXECUTE",
+}
+
+
+def _runs_triggers(a: Analysis, use: TableUse) -> bool:
+    """Say whether EXPLAIN ANALYZE of a write would count the rows of governed tables that triggers met."""
+    if not use.written or a.context.catalog is None:
+        return False
+    found = next((r for r in a.context.catalog.by_oid.values() if r.qualified == use.name), None)
+    return reaches_governed(a, found, set())
 
 
 def _over_governed(a: Analysis, relation: Relation | None, seen: set[int]) -> bool:
@@ -237,6 +263,7 @@ def _listen(a: Analysis, body: Node) -> SessionEffects | None:
         raise refused(
             f'permission denied for channel "{channel}"',
             detail="Triggers notify with raw values; no classification lists this channel as trusted.",
+            hint="Ask the database's owner to list the channel as trusted.",
         )
     return None
 
