@@ -161,7 +161,9 @@ def check_couplings(catalog: Catalog) -> None:
         ("row_value", {"email", "low"}),
     ):
         assert Coupling(kind, frozenset(columns)) in couplings, (kind, columns)
-    assert Coupling("key", frozenset({"user_email"})) in relation(catalog, "logins").couplings
+    users, logins = relation(catalog, "users"), relation(catalog, "logins")
+    assert Coupling("key", frozenset({"user_email"}), users.oid) in logins.couplings
+    assert Coupling("key", frozenset({"email"}), logins.oid, referred=True) in couplings
 
 
 def check_lineage(catalog: Catalog) -> None:

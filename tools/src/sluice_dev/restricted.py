@@ -29,6 +29,8 @@ class Restriction:
     """On every table."""
     unreviewed: str
     """What becomes of columns that no entry names: ``allow`` or ``mask``."""
+    filters: Sequence[Mapping[str, Any]] = ()
+    """Row filters of the policy."""
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """Return the classification and the policy, by the names of their files."""
@@ -54,6 +56,7 @@ class Restriction:
             "subjects": [{"role": {"names": [self.role]}}],
             "rules": [{"name": "all", "effect": "allow", "actions": list(self.actions)}],
             "masks": list(self.masks),
+            **({"rowFilters": list(self.filters)} if self.filters else {}),
         }
         return {
             "classification.yaml": resource("DataClassification", classification),

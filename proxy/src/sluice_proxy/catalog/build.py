@@ -85,12 +85,7 @@ def build(rows: Rows, version: int, functions: FunctionKnowledge) -> Catalog:
         rows.types, rows.typmods, rows.collations, rows.types_with_equality, index.attributes
     )
     flags = {row["oid"]: row for row in rows.rules_and_triggers}
-    partition_keys = {
-        row["relation"]: index.names(
-            row["relation"], [n for n in [*row["columns"], *row["reads"]] if n]
-        )
-        for row in rows.partition_keys
-    }
+    partition_keys = {row["relation"]: _partition_key(row, index) for row in rows.partition_keys}
     owners = {row["sequence"]: (row["relation"], row["name"]) for row in rows.sequence_owners}
     plain: dict[int, Relation] = {}
     for row in rows.relations:
@@ -109,9 +104,7 @@ def build(rows: Rows, version: int, functions: FunctionKnowledge) -> Catalog:
             primary_key=index.primary_keys.get(oid, ()),
             parents=tuple(sorted(index.parents.get(oid, ()))),
             children=tuple(sorted(index.children.get(oid, ()))),
-            couplings=tuple(
-                sorted(index.couplings.get(oid, ()), key=lambda c: (c.kind, sorted(c.columns)))
-            ),
+            couplings=tuple(sorted(index.couplings.get(oid, ()), key=_order_of_couplings)),
             has_rules=bool(flag and flag["has_rules"]),
             has_triggers=bool(flag and flag["has_triggers"]),
             owned_by=owners.get(oid),
@@ -201,7 +194,26 @@ def _index(rows: Rows) -> _Index:
     for (relation, name), numbers in generated.items():
         columns = index.names(relation, (n for n in numbers if n)) | {name}
         index.couplings[relation].add(Coupling("row_value", columns))
+    for row in rows.partition_keys:
+        _add_partition_key(row["relation"], _partition_key(row, index), index)
     return index
+
+
+def _order_of_couplings(coupling: Coupling) -> tuple[str, list[str], int, bool]:
+    return (coupling.kind, sorted(coupling.columns), coupling.other or 0, coupling.referred)
+
+
+def _partition_key(row: Row, index: _Index) -> frozenset[str]:
+    return index.names(row["relation"], [n for n in [*row["columns"], *row["reads"]] if n])
+
+
+def _add_partition_key(relation: int, columns: frozenset[str], index: _Index) -> None:
+    """Tie the columns of a partition key: which partition a changed row belongs to hangs on all of them."""
+    if len(columns) < 2:
+        return
+    index.couplings[relation].add(Coupling("row_value", columns))
+    for child in index.children.get(relation, ()):
+        _add_partition_key(child, columns, index)
 
 
 def _add_constraint(row: Row, index: _Index) -> None:
@@ -210,13 +222,14 @@ def _add_constraint(row: Row, index: _Index) -> None:
     kind = "row_value" if row["kind"] == "c" else "key"
     columns = index.names(relation, numbers)
     if columns:
-        index.couplings[relation].add(Coupling(kind, columns))
+        other = row["other"] if row["kind"] == "f" else None
+        index.couplings[relation].add(Coupling(kind, columns, other))
     if row["kind"] == "p":
         names = (index.name(relation, number) for number in numbers)
         index.primary_keys[relation] = tuple(name for name in names if name is not None)
     if row["kind"] == "f":
         other = index.names(row["other"], row["other_columns"] or [0])
-        index.couplings[row["other"]].add(Coupling("key", other))
+        index.couplings[row["other"]].add(Coupling("key", other, relation, referred=True))
 
 
 def _add_index(row: Row, index: _Index) -> None:

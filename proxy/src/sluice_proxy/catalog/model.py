@@ -100,6 +100,10 @@ class Coupling:
     multi-column index, predicate)."""
     columns: frozenset[str]
     """All columns of this relation that take part."""
+    other: int | None = None
+    """Of a foreign key: oid of the relation at its other end."""
+    referred: bool = False
+    """Of a foreign key: this relation is the one that is referred to."""
 
 
 @dataclass(frozen=True, slots=True)

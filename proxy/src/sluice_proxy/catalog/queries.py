@@ -132,12 +132,14 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
 
 PARTITION_KEYS = """
 SELECT p.partrelid AS relation, p.partattrs::pg_catalog.int2[] AS columns,
-       ARRAY(SELECT d.refobjsubid FROM pg_catalog.pg_depend d
+       ARRAY(SELECT CASE WHEN d.refobjsubid > 0 THEN d.refobjsubid ELSE d.objsubid END
+             FROM pg_catalog.pg_depend d
              WHERE d.classid = 1259 AND d.objid = p.partrelid AND d.refclassid = 1259
-               AND d.refobjid = p.partrelid AND d.refobjsubid > 0
+               AND d.refobjid = p.partrelid AND (d.refobjsubid > 0 OR (d.objsubid > 0 AND d.deptype = 'i'))
                AND p.partexprs IS NOT NULL) AS reads
 FROM pg_catalog.pg_partitioned_table p
 """
+"""What an expression of the key reads depends on the table there: columns of a key cannot be dropped."""
 
 GENERATED = """
 SELECT a.attrelid AS relation, a.attname::text AS name, d.refobjsubid AS reads

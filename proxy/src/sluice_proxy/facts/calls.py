@@ -145,6 +145,7 @@ def call(a: Analysis, body: Node, level: Level) -> Trait:
         and category in ("values", "plain")
         and all(part.value for part in parts)
         and types.comparable(parts, any_type=True)
+        and all(types.ordinary_collation(part) for part in parts)
     ):
         return joined(parts, kind="total", base=_RESULTS.get(name, TEXT))
     if category == "volatile":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from sluice_proxy.catalog.model import Column
+from sluice_proxy.catalog.model import Column, Relation
 from sluice_proxy.facts import rowtypes, vanished
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import quoted
@@ -180,7 +180,7 @@ def _of_source(a: Analysis, body: Node, source: Source, name: str, level: Level)
     if source.members:
         return _of_members(a, body, source, name, level)
     if name in SYSTEM_COLUMNS and not source.has(name):
-        return _system(source, name)
+        return _system(a, source, name)
     if source.has(name) is False:
         check_field(a, name)
         return _whole(a, source, level)
@@ -255,9 +255,9 @@ def _of_members(a: Analysis, body: Node, source: Source, name: str, level: Level
     return Trait(refs=refs, leaks=refs, columns=True)
 
 
-def _system(source: Source, name: str) -> Trait:
+def _system(a: Analysis, source: Source, name: str) -> Trait:
     governed = source.governed
-    if governed is not None and name == "ctid" and (governed.filters or governed.masks):
+    if name == "ctid" and a.enforcing and stored_with_governed(a, source.relation):
         raise refused(
             f'permission denied for column "ctid" of table "{source.refname}"',
             detail="Physical places tell of rows and values that a policy hides.",
@@ -323,6 +323,17 @@ def indirection_base(a: Analysis, body: Node, level: Level) -> Trait | None:
     if not rowtypes.masked_row(a, inner, source, 1):
         _read_all(a, source)
     return Trait(refs=frozenset({source}), columns=True)
+
+
+def stored_with_governed(a: Analysis, relation: Relation | None) -> bool:
+    """Say whether rows of a relation stand beside what a policy hides: in itself, or in what inherits from it."""
+    if relation is None or a.context.catalog is None:
+        return False
+    governed = a.governed.get(relation.oid)
+    if governed is not None and (governed.filters or governed.masks):
+        return True
+    below = (a.context.catalog.by_oid.get(oid) for oid in relation.children)
+    return any(stored_with_governed(a, child) for child in below)
 
 
 def check_field(a: Analysis, name: str) -> None:

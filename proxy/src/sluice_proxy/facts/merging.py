@@ -20,7 +20,7 @@ from sluice_proxy.facts.predicates import condition
 from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.returning import returning
 from sluice_proxy.facts.scopes import Level, Query, Source
-from sluice_proxy.facts.targets import conditions, filtered, note_written, target_of
+from sluice_proxy.facts.targets import conditions, filtered, note_deleted, note_written, target_of
 from sluice_proxy.facts.tree import Node, strings, unwrap
 
 
@@ -56,6 +56,7 @@ def _when(a: Analysis, when: Node, level: Level, target: Source, span: tuple[int
         _insert(a, when, level, target, span[0])
     elif command == "CMD_DELETE":
         a.actions.add("delete")
+        note_deleted(a, target)
 
 
 def _clause_start(a: Analysis, place: int, end: int) -> int:

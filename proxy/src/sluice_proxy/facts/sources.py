@@ -5,6 +5,7 @@ from __future__ import annotations
 from sluice_proxy.facts import documents, joins, types
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.calls import check_operator
+from sluice_proxy.facts.columns import stored_with_governed
 from sluice_proxy.facts.expressions import expression
 from sluice_proxy.facts.naming import Resolved, quoted, resolve
 from sluice_proxy.facts.predicates import condition
@@ -327,7 +328,7 @@ def _sample(a: Analysis, body: Node, level: Level) -> Source:
         raise not_understood("TABLESAMPLE of something else than a table")
     source = relation(a, table, level)
     level.total = False
-    if source.governed is not None:
+    if source.governed is not None or (a.enforcing and stored_with_governed(a, source.relation)):
         raise refused(
             f'permission denied for TABLESAMPLE of table "{source.table}"',
             detail="A sample tells of rows and values that a policy hides.",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from sluice_proxy.catalog.model import Coupling, Relation
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.naming import quoted
@@ -29,13 +32,14 @@ def target_of(a: Analysis, body: Node, level: Level) -> Source:
     if a.enforcing:
         if resolved.schema in ("pg_catalog", "information_schema"):
             raise refused(f'permission denied for relation "{resolved.schema}.{resolved.name}"')
-        if (
-            source.relation is not None
-            and source.relation.has_rules
-            and source.relation.kind != "v"
-        ):
+        if source.relation is not None and source.relation.has_rules:
+            kind = "view" if source.relation.kind == "v" else "table"
             raise refused(
-                f'permission denied for table "{resolved.name}"', detail="It has rewrite rules."
+                f'permission denied for {kind} "{resolved.name}"',
+                detail="Its rewrite rules may read and show what a policy hides.",
+                hint="Write to the table below it, or ask the database's owner for an INSTEAD OF trigger."
+                if kind == "view"
+                else None,
             )
         if resolved.temporary is not None and resolved.temporary.kind == "v":
             raise refused(
@@ -60,31 +64,79 @@ def note_written(a: Analysis, source: Source, names: set[str]) -> None:
     """Record the columns that are supplied, and the key oracle that this may be."""
     if source.use is not None:
         source.use.writes.update(names)
-    if source.governed is None or source.relation is None:
-        return
-    masked = hidden(source)
-    for coupling in source.relation.couplings:
-        if not coupling.columns & names:
-            continue
-        if coupling.kind == "key" and (coupling.columns & masked or source.governed.filters):
+    for relation, columns in _written(a, source.relation, frozenset(names)):
+        governed = a.governed.get(relation.oid)
+        hides = governed is not None and bool(governed.filters)
+        masked = frozenset(governed.masks) if governed is not None else frozenset[str]()
+        for coupling in relation.couplings:
+            if coupling.kind != "key" or not coupling.columns & columns:
+                continue
+            if hides or coupling.columns & masked or _hides_keys(a, relation, coupling):
+                a.write_oracles.add("keys")
+
+
+def note_deleted(a: Analysis, source: Source) -> None:
+    """Record the key oracle of deleting rows that hidden ones may refer to."""
+    for relation, _ in _written(a, source.relation, frozenset()):
+        if any(each.referred and _hides_keys(a, relation, each) for each in relation.couplings):
             a.write_oracles.add("keys")
+
+
+def _hides_keys(a: Analysis, relation: Relation, coupling: Coupling) -> bool:
+    """Say whether the other end of a foreign key has hidden rows, or masks the columns that it is made of."""
+    governed = a.governed.get(coupling.other) if coupling.other is not None else None
+    if governed is None:
+        return False
+    ends = (each for each in governed.relation.couplings if each.other == relation.oid)
+    return bool(governed.filters) or any(each.columns & governed.masks.keys() for each in ends)
+
+
+def reaches_governed(a: Analysis, relation: Relation | None, seen: set[int]) -> bool:
+    """Say whether writing a relation may run triggers over what is governed, by its own or by foreign keys."""
+    if relation is None or relation.oid in seen or a.context.catalog is None:
+        return False
+    seen.add(relation.oid)
+    if relation.has_triggers or relation.oid in a.governed:
+        return True
+    view = relation.view.relations if relation.view else ()
+    around = (*relation.children, *view, *(each.other for each in relation.couplings if each.other))
+    return any(reaches_governed(a, a.context.catalog.by_oid.get(oid), seen) for oid in around)
 
 
 def note_row_values(a: Analysis, source: Source, names: set[str]) -> None:
     """Note the oracle of changing a column that is checked together with a hidden one of the same row."""
-    if source.governed is None or source.relation is None:
+    for relation, columns in _written(a, source.relation, frozenset(names)):
+        governed = a.governed.get(relation.oid)
+        if governed is None:
+            continue
+        # A generated column is in its own coupling: it is computed from the others, not read.
+        masked = frozenset(governed.masks) - {
+            column.name for column in relation.columns if column.generated
+        }
+        for coupling in relation.couplings:
+            if (
+                coupling.kind == "row_value"
+                and coupling.columns & columns
+                and (coupling.columns - columns) & masked
+            ):
+                a.write_oracles.add("rowValues")
+
+
+def _written(
+    a: Analysis, relation: Relation | None, names: frozenset[str]
+) -> Iterator[tuple[Relation, frozenset[str]]]:
+    """Yield a target, the table below a view and what inherits, each with its own names of the columns."""
+    catalog = a.context.catalog
+    if relation is None or catalog is None:
         return
-    # A generated column is in its own coupling: it is computed from the others, not read.
-    masked = hidden(source) - {
-        column.name for column in source.relation.columns if column.generated
-    }
-    for coupling in source.relation.couplings:
-        if (
-            coupling.kind == "row_value"
-            and coupling.columns & names
-            and (coupling.columns - names) & masked
-        ):
-            a.write_oracles.add("rowValues")
+    yield relation, names
+    for oid in relation.children:
+        yield from _written(a, catalog.by_oid.get(oid), names)
+    view = relation.view
+    if view is not None and view.row_base is not None:
+        origins = (view.columns[name].direct for name in names if name in view.columns)
+        below = frozenset(name for oid, name in filter(None, origins) if oid == view.row_base)
+        yield from _written(a, catalog.by_oid.get(view.row_base), below)
 
 
 def filtered(

@@ -133,6 +133,11 @@ def text_like(side: Trait) -> bool:
     """Say whether LIKE on it is PostgreSQL's own text operator, under a collation that has it."""
     if side.base is not None and side.base not in _STRINGS:
         return False
+    return ordinary_collation(side)
+
+
+def ordinary_collation(side: Trait) -> bool:
+    """Say whether searching in it never raises: collations that somebody made may be nondeterministic."""
     return side.collation is None or side.collation.startswith("pg_catalog.")
 
 

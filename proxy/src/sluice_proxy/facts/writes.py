@@ -14,7 +14,7 @@ from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.returning import returning
 from sluice_proxy.facts.scopes import Level, Query, Source
 from sluice_proxy.facts.select import with_clause
-from sluice_proxy.facts.targets import filtered, target_of
+from sluice_proxy.facts.targets import filtered, note_deleted, target_of
 from sluice_proxy.facts.tree import Node, dictionaries
 
 _ACTIONS = {
@@ -62,6 +62,7 @@ def _update(a: Analysis, body: Node, level: Level, result: Query) -> None:
 
 def _delete(a: Analysis, body: Node, level: Level, result: Query) -> None:
     target = target_of(a, body, level)
+    note_deleted(a, target)
     for item in body.get("usingClause", ()):
         sources.from_item(a, item, level)
     sources.name_apart(level)
