@@ -375,3 +375,52 @@ def test_new_table_without_a_schema_behind_a_new_schema_is_refused_in_one_messag
     with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
         session.execute("CREATE SCHEMA fresh; CREATE TABLE somewhere (id int)")
     assert "schema in front of the name" in str(caught.value.diag.message_hint)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE nowhere ADD COLUMN x int",
+        "ALTER TABLE ONLY public.nowhere ADD COLUMN x int",
+        "ALTER TABLE absent.nowhere ADD COLUMN x int",
+        "CREATE INDEX ON nowhere (id)",
+        "ALTER TABLE nowhere RENAME COLUMN a TO b",
+        "ALTER SEQUENCE nowhere RESTART",
+        "ANALYZE nowhere",
+        "REFRESH MATERIALIZED VIEW nowhere",
+        "CREATE TABLE heir PARTITION OF nowhere DEFAULT",
+    ],
+)
+def test_definition_of_what_is_nowhere_is_answered_as_by_the_server(
+    session: psycopg.Connection[Any], direct: psycopg.Connection[Any], sql: str
+) -> None:
+    told: list[tuple[str | None, str | None]] = []
+    for connection in (direct, session):
+        with pytest.raises(psycopg.Error) as caught:
+            connection.execute(sql.encode())
+        told.append((caught.value.diag.sqlstate, caught.value.diag.message_primary))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("sql", "hint"),
+    [
+        (
+            "DO $$ BEGIN CREATE TYPE m AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN NULL; END $$",
+            "by themselves",
+        ),
+        ("GRANT SELECT ON plain TO PUBLIC", "owner grant it"),
+        ("ALTER TABLE plain DISABLE TRIGGER ALL", "no policy restricts"),
+        ("CREATE TRIGGER t BEFORE UPDATE ON plain EXECUTE FUNCTION f()", "another database role"),
+        ("PREPARE TRANSACTION 'x'", "COMMIT or ROLLBACK"),
+        ("EXPLAIN CREATE TABLE x AS SELECT 1", "the query itself"),
+        ("SELECT set_config('role', 'x', false)", "as the database's owner has it"),
+        ("LISTEN somewhere", "trusted"),
+    ],
+)
+def test_refusal_says_what_to_do_instead(
+    session: psycopg.Connection[Any], sql: str, hint: str
+) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+        session.execute(sql.encode())
+    assert hint in str(caught.value.diag.message_hint)

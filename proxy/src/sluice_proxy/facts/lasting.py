@@ -11,6 +11,7 @@ from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.tree import Node, strings, unwrap
 from sluice_proxy.facts.unread import check_unread
 from sluice_proxy.governed import tied
+from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
 TABLES = "rp"
 """Kinds of relations that are tables."""
@@ -148,6 +149,8 @@ def changed(a: Analysis, relation: Node, what: str, action: str, kinds: str = TA
     """
     a.visit(relation)
     resolved = sources.lookup(a, relation)
+    if not resolved.found and not _if_exists(a, relation):
+        raise _undefined(a, relation)
     if resolved.schema == "pg_temp":
         if resolved.temporary and resolved.temporary.kind not in kinds:
             raise ddl_refused(what)
@@ -155,6 +158,27 @@ def changed(a: Analysis, relation: Node, what: str, action: str, kinds: str = TA
         judge(a, resolved, what, action, kinds)
     sources.qualify(a, relation, resolved)
     return resolved
+
+
+def _if_exists(a: Analysis, relation: Node) -> bool:
+    start, _ = sources.name_span(a, relation)
+    return "exists" in (a.tokens.word(start - 1), a.tokens.word(start - 2))
+
+
+def _undefined(a: Analysis, relation: Node) -> ClientError:
+    """Return what the server says of a relation that is nowhere."""
+    schema, name = relation.get("schemaname"), relation["relname"]
+    catalog = a.context.catalog
+    if schema is not None and schema != "pg_temp" and catalog and schema not in catalog.schemas:
+        return ClientError(
+            ErrorReport(
+                sqlstate=SqlState.INVALID_SCHEMA_NAME, message=f'schema "{schema}" does not exist'
+            )
+        )
+    whole = name if schema is None else f"{schema}.{name}"
+    return ClientError(
+        ErrorReport(sqlstate=SqlState.UNDEFINED_TABLE, message=f'relation "{whole}" does not exist')
+    )
 
 
 def owned(a: Analysis, relation: Node, what: str, kinds: str = TABLES) -> str:
