@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from sluice_dev.restricted import Restriction
-from sluice_dev.worlds.wire import Connection, Message, error_fields, extended, frame
+from sluice_dev.worlds.wire import Connection, Message, error_fields, extended, frame, text
 
 ROLE = "wanderer"
 CANARY = b"canary@one.example"
@@ -69,6 +69,19 @@ def test_path_set_by_a_portal_that_is_suspended_in_the_same_batch_is_known(
 ) -> None:
     session.send(extended(PATH, rows=1, sync=False) + extended(CALL))
     judged(request, session.receive(1))
+
+
+@pytest.mark.parametrize("run", ["EXECUTE n", "FETCH 1 FROM k", "MOVE 1 IN k"])
+@pytest.mark.parametrize("apart", [True, False])
+def test_path_set_by_name_is_not_set_unseen(
+    session: Connection, request: pytest.FixtureRequest, run: str, apart: bool
+) -> None:
+    session.ask("BEGIN")
+    bind = frame("B", text("k") + text("n") + bytes(6))
+    session.send(frame("P", text("n") + text(PATH) + b"\0\0") + bind + frame("S", b""))
+    session.receive(1)
+    told = session.ask(run, CALL) if apart else session.ask(f"{run}; {CALL}")
+    judged(request, told)
 
 
 def test_path_that_a_failed_batch_put_back_is_known(

@@ -121,6 +121,14 @@ pub struct Statement {
     pub sql: bool,
 }
 
+impl Statement {
+    /// Whether it was made by a `Parse` and does something to the session: whoever ran it by its name alone would do that unseen.
+    fn has_effects(&self) -> bool {
+        let statement = self.work.statement(self.index);
+        !self.sql && statement.is_some_and(|statement| statement.effects.is_some())
+    }
+}
+
 /// A portal of the protocol.
 pub struct Portal {
     /// Number of its `Bind`.
@@ -233,14 +241,23 @@ impl Names {
                     Some(made) if made.work.is_stale(context) => {
                         return Some(stale_statement(name));
                     }
+                    Some(made) if made.has_effects() => return Some(run_by_name(name)),
                     Some(_) => {}
                 }
             }
             if let Some(name) = &effects.fetch
                 && !declared.contains(&name)
-                && self.stale(filed(name).as_slice(), revision)
             {
-                return Some(stale_cursor(name));
+                if self.stale(filed(name).as_slice(), revision) {
+                    return Some(stale_cursor(name));
+                }
+                let portal = self.portals.get(&filed(name));
+                if portal
+                    .and_then(|portal| portal.made.as_ref())
+                    .is_some_and(|made| made.has_effects())
+                {
+                    return Some(run_by_name(name));
+                }
             }
             prepared.extend(&effects.prepare);
             declared.extend(&effects.declare);
@@ -352,6 +369,14 @@ fn unknown_statement(name: &str) -> ErrorFields {
         "26000",
         format!("prepared statement \"{name}\" does not exist"),
     )
+}
+
+fn run_by_name(name: &str) -> ErrorFields {
+    ErrorFields::error(
+        "0A000",
+        format!("statement not supported by Sluice: \"{name}\" changes the session, and is run by EXECUTE, FETCH or MOVE"),
+    )
+    .hint("Run it by the messages Bind and Execute.")
 }
 
 fn stale_statement(name: &str) -> ErrorFields {
