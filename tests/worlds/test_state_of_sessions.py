@@ -84,6 +84,26 @@ def test_path_set_by_name_is_not_set_unseen(
     judged(request, told)
 
 
+@pytest.mark.parametrize("skipped", [False, True])
+def test_portal_bound_before_the_path_changed_is_not_understood_by_the_new_one(
+    session: Connection, request: pytest.FixtureRequest, *, skipped: bool
+) -> None:
+    """COPY is no query: the server resolves the names in it when the portal is executed."""
+    execute = frame("E", text("k") + bytes(4))
+    session.ask("BEGIN")
+    copy = frame("P", text("n") + text(f"COPY ({CALL}) TO STDOUT") + b"\0\0")
+    session.send(copy + frame("B", text("k") + text("n") + bytes(6)) + frame("S", b""))
+    session.receive(1)
+    if skipped:
+        session.ask("SAVEPOINT a")
+        session.send(frame("P", b"\0SELEC\0\0\0") + execute + frame("S", b""))
+        session.receive(1)
+        session.ask("ROLLBACK TO a")
+    session.ask("SET search_path = other, public")
+    session.send(execute + frame("S", b""))
+    judged(request, session.receive(1))
+
+
 def test_path_that_a_failed_batch_put_back_is_known(
     session: Connection, request: pytest.FixtureRequest
 ) -> None:

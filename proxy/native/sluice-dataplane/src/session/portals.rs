@@ -37,6 +37,8 @@ impl Session {
                 Some(unknown_portal(name))
             } else if names.stale(name, &state.revision) {
                 Some(stale_cursor(&String::from_utf8_lossy(name)))
+            } else if portal.is_some_and(|portal| is_elsewhere(portal, state.said.context)) {
+                Some(bound_elsewhere(name))
             } else {
                 let failed = shared.portal_failed(portal.map(|portal| &**portal));
                 failed.then(failed_transaction)
@@ -104,6 +106,19 @@ impl Session {
         run.portal = portal;
         run
     }
+}
+
+/// Whether a portal that was never executed was judged in another state of the session: what is no query is understood by the
+/// server when it is executed, by the names that are in front then.
+fn is_elsewhere(portal: &Portal, context: u64) -> bool {
+    let made = portal.made.as_ref().filter(|_| !portal.started.get());
+    made.is_some_and(|made| made.work.context != context)
+}
+
+fn bound_elsewhere(name: &[u8]) -> ErrorFields {
+    let name = String::from_utf8_lossy(name);
+    let message = format!("portal \"{name}\" was bound in another state of the session");
+    ErrorFields::error("55000", message).hint("Bind it again.")
 }
 
 /// PostgreSQL's own words. What nobody bound or declared is what a function left open, or what a Query ran in.

@@ -128,6 +128,9 @@ impl Session {
             && let Some(execution) = run.execution.take()
         {
             over.clone_from(&execution.over);
+            if let Some(portal) = &run.portal {
+                portal.started.set(true);
+            }
             if run.portal.is_none() {
                 run.count_rows(execution.rows);
             }

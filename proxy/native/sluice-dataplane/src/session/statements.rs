@@ -8,7 +8,7 @@ use super::work::{Denied, Portal, RESERVED_PREFIX, Statement, Work};
 use super::{Barrier, End, Session, Shared};
 use crate::model::ErrorFields;
 use sluice_wire::frontend::{execute, filed_name, parse, put_close, put_parse, put_query, query};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 impl Session {
@@ -139,6 +139,7 @@ impl Session {
         let work = made.as_ref().map(|made| Rc::clone(&made.work));
         let portal = Rc::new(Portal {
             seq: shared.last_seq + 1,
+            started: Cell::new(false),
             fetched: Rc::default(),
             made,
             suspended: RefCell::default(),

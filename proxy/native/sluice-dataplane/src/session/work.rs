@@ -133,6 +133,8 @@ impl Statement {
 pub struct Portal {
     /// Number of its `Bind`.
     pub seq: u64,
+    /// It has given rows.
+    pub started: Cell<bool>,
     /// Rows that FETCH took of it.
     pub fetched: Rc<Cell<u64>>,
     /// What it runs; `None` when the statement is not known to us.
