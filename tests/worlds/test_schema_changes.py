@@ -24,6 +24,7 @@ CREATE TYPE state AS ENUM ('new', 'done');
 CREATE TABLE held (id serial PRIMARY KEY, secret text, shown text, at date);
 CREATE INDEX held_shown ON held (shown);
 CREATE INDEX held_secret ON held (secret);
+CREATE TABLE veiled (secret serial);
 CREATE TABLE held_parts (id int, secret text) PARTITION BY LIST (id);
 CREATE TABLE plain (id serial PRIMARY KEY, name text DEFAULT 'x', amount numeric, state state DEFAULT 'new', at date);
 CREATE INDEX plain_name ON plain (name);
@@ -175,6 +176,8 @@ WORKS = {
         "ALTER SEQUENCE numbers OWNED BY counted.id",
         "ALTER SEQUENCE numbers OWNED BY NONE",
         "ALTER SEQUENCE numbers RENAME TO figures",
+        'ALTER TABLE "plain_id_seq" RENAME TO "other_id_seq"',
+        "SELECT nextval('other_id_seq') > 0",
         "CREATE SEQUENCE more OWNED BY plain.id",
     ),
     "partitions": (
@@ -252,6 +255,9 @@ REFUSED = [
     "DROP VIEW held_view",
     "ALTER VIEW held_view RENAME TO mine",
     "ALTER TABLE held_view RENAME TO mine",
+    "ALTER TABLE veiled_secret_seq RENAME TO mine",
+    "ALTER SEQUENCE veiled_secret_seq RENAME TO mine",
+    "ALTER SEQUENCE veiled_secret_seq OWNED BY NONE",
     "COMMENT ON TABLE held IS 'x'",
     "COMMENT ON COLUMN held.secret IS 'x'",
     "COMMENT ON CONSTRAINT held_pkey ON held IS 'x'",

@@ -284,7 +284,7 @@ def _alteration(a: Analysis, table: Resolved, command: Node) -> bool:
 
 
 _RENAMED = {
-    "OBJECT_TABLE": TABLES + "vm",
+    "OBJECT_TABLE": TABLES + "vmS",
     "OBJECT_COLUMN": TABLES,
     "OBJECT_TABCONSTRAINT": TABLES,
     "OBJECT_SEQUENCE": "S",
