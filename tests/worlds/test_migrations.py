@@ -571,3 +571,18 @@ def test_sequence_of_a_hidden_column_is_not_set(
             session.execute(sql.encode())
         assert caught.value.sqlstate in ("42501", "42P01")
     admin.execute("DROP TABLE numbered")
+
+
+def test_masked_columns_and_rows_in_returning_keep_their_names_under_a_cast(
+    session: psycopg.Connection[Any],
+) -> None:
+    cursor = session.execute(
+        "UPDATE users u SET name = name WHERE id = 1 RETURNING email::varchar, u::text, (u).email::text, upper(u::text)"
+    )
+    assert [each.name for each in cursor.description or ()] == ["email", "u", "email", "upper"]
+    assert [each.partition("***")[1] for each in cursor.fetchall()[0]] == ["***"] * 4
+    rows = session.execute(
+        "WITH w AS (UPDATE users SET name = name WHERE id = 1 RETURNING users::text, email::text) "
+        "SELECT email, users LIKE '%canary%' FROM w"
+    ).fetchall()
+    assert rows == [("***", False)]

@@ -301,7 +301,11 @@ def _target_column(a: Analysis, body: Node, source: Source, name: str) -> None:
     if any(edit.start == index and edit.end == end for edit in a.pending):
         a.pending[:] = [edit for edit in a.pending if not (edit.start == index and edit.end <= end)]
     a.pending[:] = [edit for edit in a.pending if not (index <= edit.start < edit.end <= end)]
-    a.replace(index, end, f"({text})" + (f" AS {quoted(name)}" if a.bare_call == id(body) else ""))
+    bare = a.bare_call == id(body)
+    # A cast around it takes its name over.
+    a.replace(
+        index, end, f"({text}) AS {quoted(name)}" if bare else f"(SELECT {text} AS {quoted(name)})"
+    )
 
 
 def indirection_base(a: Analysis, body: Node, level: Level) -> Trait | None:

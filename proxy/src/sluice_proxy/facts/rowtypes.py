@@ -36,6 +36,8 @@ def masked_row(a: Analysis, body: Node, source: Source, parts: int) -> bool:
     row = _row(source, catalog, value)
     if row is None:
         return False
+    if source not in a.raw_targets:  # OLD of an INSERT and NEW of a DELETE are NULL as a whole.
+        row = f"CASE WHEN {quoted(source.refname)} IS DISTINCT FROM NULL THEN {row} END"
     index = a.tokens.at(body["location"])
     end = a.tokens.dotted_end(index, parts)
     a.pending[:] = [edit for edit in a.pending if not (index <= edit.start < edit.end <= end)]
@@ -137,7 +139,8 @@ def _row(source: Source, catalog: Catalog, value: Callable[[Column], str]) -> st
 def _named(a: Analysis, body: Node, source: Source, place: tuple[int, int], row: str) -> str:
     """Return the row under the name that the result column has without Sluice."""
     if a.bare_call != id(body):
-        return f"({row})"
+        # A cast around it takes its name over.
+        return f"(SELECT {row} AS {quoted(source.refname)})"
     if a.tokens.raw(place[0] - 1) == b"(" and a.tokens.raw(place[1]) == b")":
         # AS cannot stand between parentheses.
         return f"(SELECT {row} AS {quoted(source.refname)})"
