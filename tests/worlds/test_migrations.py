@@ -534,6 +534,7 @@ def test_governed_table_is_not_renamed(
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         session.execute(sql.encode())
     admin.execute("ALTER TABLE users OWNER TO CURRENT_USER")
+    admin.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON users TO {ROLE}".encode())
 
 
 @pytest.mark.parametrize(
