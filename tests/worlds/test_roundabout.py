@@ -40,6 +40,21 @@ CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; 
 CREATE TRIGGER noted AFTER DELETE ON member FOR EACH ROW EXECUTE FUNCTION noted();
 CREATE COLLATION loose (provider = icu, locale = 'und', deterministic = false);
 CREATE TABLE rows (id int PRIMARY KEY, tenant int NOT NULL, word text COLLATE loose);
+CREATE TABLE guesses (guess int PRIMARY KEY);
+CREATE TABLE wage (id int PRIMARY KEY, secret int, shown int);
+CREATE VIEW guessed AS SELECT w.id FROM wage w JOIN guesses g ON g.guess = w.secret;
+CREATE VIEW guessed_using AS SELECT w.id FROM wage w JOIN (SELECT guess AS secret FROM guesses) g USING (secret);
+CREATE VIEW rich AS SELECT id, shown FROM wage WHERE secret > 50;
+CREATE VIEW over_rich AS SELECT shown FROM rich;
+CREATE VIEW ordered AS SELECT id FROM wage ORDER BY secret;
+CREATE VIEW best AS SELECT id FROM wage ORDER BY secret DESC, id LIMIT 1;
+CREATE VIEW distincts AS SELECT DISTINCT secret IS NULL AS missing, secret FROM wage;
+CREATE VIEW common AS SELECT id FROM wage WHERE EXISTS (SELECT FROM guesses WHERE guess = secret);
+CREATE VIEW both_ways AS SELECT secret FROM wage INTERSECT SELECT guess FROM guesses;
+CREATE VIEW parts AS SELECT id, generate_series(1, secret / 20) > 0 AS part FROM wage;
+CREATE VIEW windowed AS SELECT id, count(*) OVER w AS n FROM wage WINDOW w AS (PARTITION BY secret > 30);
+CREATE VIEW by_key AS SELECT id, secret, count(*) AS n FROM wage GROUP BY id, secret HAVING count(*) > 0;
+CREATE VIEW shown_only AS SELECT w.id, w.secret, n.note FROM wage w LEFT JOIN notes n USING (id) WHERE w.shown = 1;
 INSERT INTO notes VALUES (1, 0), (2, 80);
 INSERT INTO rows VALUES (1, 1, NULL);
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {ROLE};
@@ -61,6 +76,7 @@ INSERT INTO pay VALUES (1, {0}); INSERT INTO child VALUES (1, 0, {0}); INSERT IN
 INSERT INTO paired VALUES (1, 3, {0});
 INSERT INTO wide_child SELECT i, repeat('x', {0} * 20) FROM generate_series(1, 20) i;
 INSERT INTO team VALUES (1); INSERT INTO member SELECT i, 2, 1 FROM generate_series(1, {0}) i;
+INSERT INTO guesses VALUES (20); INSERT INTO wage VALUES (1, {0}, 1), (2, 50, 1);
 INSERT INTO rows SELECT 101, 2, 'word' WHERE {0} = 80
 """
 """What is hidden: 20 in one world, 80 in the other."""
@@ -90,7 +106,7 @@ def worlds(dsns: tuple[str, str], sql: str, *, through: bool) -> list[object]:
             admin.execute(HIDDEN.format(secret).encode())
             after.callback(
                 admin.execute,
-                b"TRUNCATE pay, parent, wide, summed, paired, team, member, fan CASCADE;"
+                b"TRUNCATE pay, parent, wide, summed, paired, team, member, fan, guesses, wage CASCADE;"
                 b"DELETE FROM rows WHERE tenant = 2; UPDATE notes SET note = 0 WHERE id = 1;"
                 b"INSERT INTO notes VALUES (2, 80) ON CONFLICT (id) DO UPDATE SET note = 80",
             )
@@ -121,12 +137,30 @@ def worlds(dsns: tuple[str, str], sql: str, *, through: bool) -> list[object]:
         "SELECT id FROM wide WHERE ctid > '(0,10)'",
         "SELECT id FROM wide TABLESAMPLE bernoulli (50) REPEATABLE (1)",
         "UPDATE wide SET id = id RETURNING ctid::text",
+        "SELECT id FROM guessed",
+        "SELECT id FROM guessed_using",
+        "SELECT id FROM rich",
+        "SELECT shown FROM over_rich",
+        "SELECT id FROM ordered",
+        "SELECT id FROM best",
+        "SELECT count(*) FROM distincts WHERE secret = 20",
+        "SELECT id FROM common",
+        "SELECT count(*) FROM both_ways",
+        "SELECT id FROM parts",
+        "UPDATE rich SET shown = 3 WHERE id = 1",
+        "DELETE FROM rich",
     ],
 )
 def test_hidden_value_in_a_roundabout_way_is_refused(dsns: tuple[str, str], sql: str) -> None:
     plain = worlds(dsns, sql, through=False)
     assert plain[0] != plain[1], plain
     assert worlds(dsns, sql, through=True) == ["42501", "42501"]
+
+
+def test_window_by_name_carries_what_it_is_made_of(dsns: tuple[str, str]) -> None:
+    sql = "SELECT * FROM windowed"
+    assert worlds(dsns, sql, through=False) == [[(1, 1), (2, 1)], [(1, 2), (2, 2)]]
+    assert worlds(dsns, sql, through=True) == [[(1, 0), (2, 0)]] * 2
 
 
 @pytest.mark.parametrize("call", ["starts_with(word, 'x')", "strpos(word, 'x') > 0"])
@@ -149,6 +183,8 @@ def test_search_in_an_odd_collation_meets_no_hidden_row(dsns: tuple[str, str], c
         "UPDATE summed SET id = 2",
         "SELECT id FROM wide WHERE id = 3",
         "SELECT note FROM ruled WHERE id = 2",
+        "SELECT id, n FROM by_key ORDER BY id",
+        "SELECT id, note FROM shown_only ORDER BY id",
         "SELECT ctid::text FROM notes WHERE id = 77",
     ],
 )

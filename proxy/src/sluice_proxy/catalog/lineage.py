@@ -20,6 +20,17 @@ Source = tuple[int, str]
 Sources = frozenset[Source] | None
 
 _NONE: frozenset[Source] = frozenset()
+_SETS = frozenset(
+    [
+        *("generate_series", "generate_subscripts", "unnest", "string_to_table"),
+        *("regexp_matches", "regexp_split_to_table", "jsonb_path_query", "jsonb_path_query_tz"),
+        *("json_array_elements", "json_array_elements_text", "json_each", "json_each_text"),
+        *("jsonb_array_elements", "jsonb_array_elements_text", "jsonb_each", "jsonb_each_text"),
+        *("json_object_keys", "jsonb_object_keys", "json_populate_recordset"),
+        *("jsonb_populate_recordset", "json_to_recordset", "jsonb_to_recordset"),
+    ]
+)
+"""Functions of which one row gives as many as its value has parts; others that the text may have are not known."""
 _DEPTH_MAX = 64
 
 
@@ -79,6 +90,17 @@ class _Scope:
     outer: _Scope | None
     reads: set[Source] = field(default_factory=set[Source])
     reads_unknown: bool = False
+    decides: set[Source] = field(default_factory=set[Source])
+    """What which rows there are hangs on."""
+    nulls: set[Source] = field(default_factory=set[Source])
+    """The same, where only IS NULL is asked."""
+    decides_unknown: bool = False
+
+    def decide(self, sources: Sources) -> None:
+        if sources is None:
+            self.decides_unknown = True
+        else:
+            self.decides.update(sources)
 
     def note(self, sources: Sources) -> Sources:
         if sources is None:
@@ -115,26 +137,37 @@ def view_of(
         calls_functions: Its rule calls functions outside pg_catalog. They may read anything, and implicit
             casts by such are not printed, so only unchanged columns keep a known lineage.
     """
+    scope = _Scope([], {}, None)
     try:
-        outputs, base = _resolved(definition, source)
+        outputs, base = _resolved(definition, source, scope)
     except (_UnknownError, ParseError, RecursionError):
         outputs, base = (), None
     if len(outputs) != len(relation.columns):
         unknown = {c.name: ViewColumn(None, None) for c in relation.columns}
-        return View(unknown, relations, row_wise=False)
+        return View(unknown, relations, row_wise=False, decided_by=None)
     columns = {
         column.name: _checked(output, relations, calls_functions=calls_functions)
         for column, output in zip(relation.columns, outputs, strict=True)
     }
     base = base if base in relations else None
-    return View(columns, relations, row_wise=base is not None, row_base=base)
+    decided = None if scope.decides_unknown else frozenset(scope.decides)
+    return View(
+        columns,
+        relations,
+        row_wise=base is not None,
+        row_base=base,
+        decided_by=decided,
+        decided_by_null=frozenset(scope.nulls),
+    )
 
 
-def _resolved(definition: str, source: LineageSource) -> tuple[tuple[_Output, ...], int | None]:
+def _resolved(
+    definition: str, source: LineageSource, scope: _Scope
+) -> tuple[tuple[_Output, ...], int | None]:
     statement = parse_sql(definition)[0].stmt
     if not isinstance(statement, ast.SelectStmt):
         raise _UnknownError
-    return _Resolver(source).select(statement, None, {}, 0)
+    return _Resolver(source).select(statement, scope, {}, 0)
 
 
 def _checked(output: _Output, relations: frozenset[int], *, calls_functions: bool) -> ViewColumn:
@@ -149,6 +182,8 @@ def _checked(output: _Output, relations: frozenset[int], *, calls_functions: boo
 class _Resolver:
     def __init__(self, source: LineageSource) -> None:
         self._source = source
+        self._keys: dict[int, tuple[str, ...]] = {}
+        """Primary keys of the relations that were met."""
 
     def select(
         self,
@@ -165,6 +200,8 @@ class _Resolver:
             self._with(node.withClause, scope, depth)
         if node.op != SetOperation.SETOP_NONE:
             outputs, base = self._set_operation(node, scope, depth), None
+            if not node.all:
+                scope.decide(_union(output.sources for output in outputs))
         elif node.valuesLists is not None:
             outputs, base = self._values(node.valuesLists, scope, depth), None
         else:
@@ -175,6 +212,9 @@ class _Resolver:
         if outer is not None:
             outer.reads |= scope.reads
             outer.reads_unknown |= scope.reads_unknown
+            outer.decides |= scope.decides
+            outer.nulls |= scope.nulls
+            outer.decides_unknown |= scope.decides_unknown
         return outputs, base
 
     def _order_sources(
@@ -183,7 +223,7 @@ class _Resolver:
         """Note what ORDER BY and LIMIT read; a bare name there may be an output's."""
         named = _Item("", tuple(outputs))
         inner = _Scope([named], scope.ctes, scope)
-        scope.note(self._sources(clause, inner, depth))
+        scope.decide(scope.note(self._sources(clause, inner, depth)))
 
     def _with(self, clause: Any, scope: _Scope, depth: int) -> None:
         if clause.recursive:
@@ -218,11 +258,44 @@ class _Resolver:
     ) -> tuple[tuple[_Output, ...], int | None]:
         for item in node.fromClause or ():
             self._from(item, scope, depth)
-        for clause in (node.whereClause, node.havingClause, node.groupClause, node.distinctClause):
-            if clause is not None:
-                scope.note(self._sources(clause, scope, depth))
-        outputs = tuple(self._output(target, scope, depth) for target in node.targetList or ())
+        for clause in (node.whereClause, node.havingClause):
+            self._condition(clause, scope, depth)
+        if node.groupClause is not None:
+            self._group(scope.note(self._sources(node.groupClause, scope, depth)), scope)
+        named = self._sources(node.windowClause, scope, depth)
+        outputs = tuple(self._output(each, scope, depth, named) for each in node.targetList or ())
+        if node.distinctClause is not None:
+            scope.note(self._sources(node.distinctClause, scope, depth))
+            scope.decide(_union(output.sources for output in outputs))
+            scope.decide(self._sources(node.distinctClause, scope, depth))
         return outputs, self._base(node, scope)
+
+    def _condition(self, clause: Any, scope: _Scope, depth: int) -> None:
+        """Note what a condition reads: it decides which rows there are."""
+        if clause is None:
+            return
+        sources = scope.note(self._sources(clause, scope, depth))
+        pending: list[Any] = [clause]
+        while pending:
+            part = pending.pop()
+            if isinstance(part, ast.BoolExpr):
+                pending.extend(part.args or ())
+            elif isinstance(part, ast.NullTest) and isinstance(part.arg, ast.ColumnRef) and sources:
+                scope.nulls.update(self._sources(part.arg, scope, depth) or ())
+            else:
+                scope.decide(self._sources(part, scope, depth))
+
+    def _group(self, sources: Sources, scope: _Scope) -> None:
+        """Note what decides the groups: beside a table's primary key its other columns do not."""
+        if sources is None:
+            scope.decide(None)
+            return
+        keyed = {
+            oid
+            for oid, key in self._keys.items()
+            if key and all((oid, name) in sources for name in key)
+        }
+        scope.decide(frozenset(each for each in sources if each[0] not in keyed))
 
     def _base(self, node: Any, scope: _Scope) -> int | None:
         clauses = (
@@ -249,13 +322,18 @@ class _Resolver:
                 return True
         return False
 
-    def _output(self, target: Any, scope: _Scope, depth: int) -> _Output:
+    def _output(self, target: Any, scope: _Scope, depth: int, windows: Sources) -> _Output:
         value = target.val
         if isinstance(value, ast.ColumnRef) and not _is_star(value):
             output = self._column(value, scope)
             scope.note(output.sources)
             return _Output(target.name or output.name, output.sources, output.direct)
         sources = scope.note(self._sources(value, scope, depth))
+        calls = [found for found in _walk(value) if isinstance(found, ast.FuncCall)]
+        if any(_name(call.funcname) in _SETS for call in calls):
+            scope.decide(sources)
+        if any(call.over for call in calls):
+            sources = scope.note(_union((sources, windows)))
         return _Output(target.name or "?column?", sources)
 
     def _from(self, node: Any, scope: _Scope, depth: int) -> None:
@@ -265,9 +343,13 @@ class _Resolver:
         elif isinstance(node, ast.JoinExpr):
             if node.alias is not None or node.join_using_alias is not None:
                 raise _UnknownError
+            first = len(scope.items)
             self._from(node.larg, scope, depth)
             self._from(node.rarg, scope, depth)
-            scope.note(self._sources(node.quals, scope, depth))
+            self._condition(node.quals, scope, depth)
+            for using in node.usingClause or ():
+                found = [item.find(using.sval) for item in scope.items[first:]]
+                scope.decide(_union(output.sources for output in found if output is not None))
         elif isinstance(node, ast.RangeSubselect):
             outputs, _ = self.select(item.subquery, scope, scope.ctes, depth + 1)
             if item.alias is None:
@@ -276,8 +358,10 @@ class _Resolver:
             scope.items.append(_Item(item.alias.aliasname, _renamed(outputs, names)))
         elif isinstance(node, ast.RangeTableSample):
             self._from(node.relation, scope, depth)
+            scope.decide(_union(output.sources for output in scope.items[-1].outputs))
         elif isinstance(node, ast.RangeFunction | ast.RangeTableFunc | ast.JsonTable):
             sources = scope.note(self._sources(node, scope, depth))
+            scope.decide(sources)
             alias = item.alias.aliasname if item.alias is not None else ""
             scope.items.append(_Item(alias, (), None, sources, open_ended=True))
         else:
@@ -292,6 +376,7 @@ class _Resolver:
         relation = self._source.by_name.get((schema, node.relname))
         if relation is None:
             raise _UnknownError
+        self._keys[relation.oid] = relation.primary_key
         outputs = tuple(
             _Output(c.name, frozenset({(relation.oid, c.name)}), (relation.oid, c.name))
             for c in relation.columns

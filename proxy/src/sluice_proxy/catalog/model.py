@@ -89,6 +89,11 @@ class View:
     """True when its rows are rows of one base relation (no grouping, set operation, DISTINCT, LIMIT or window)."""
     row_base: int | None = None
     """The base relation when ``row_wise``."""
+    decided_by: frozenset[tuple[int, str]] | None = frozenset()
+    """(relation oid, column) pairs that decide which rows there are and their order, by conditions, joins, grouping;
+    None when that is not known."""
+    decided_by_null: frozenset[tuple[int, str]] = frozenset()
+    """The same of pairs of which only IS NULL is asked."""
 
 
 @dataclass(frozen=True, slots=True)

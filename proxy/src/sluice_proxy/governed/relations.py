@@ -10,6 +10,7 @@ from sluice_proxy.catalog.model import Catalog, Relation, RelationKind
 from sluice_proxy.decisions import Mask, Parts, SessionDecision
 from sluice_proxy.governed import catalogs
 from sluice_proxy.governed.classes import SYSTEM_SCHEMAS, Classes
+from sluice_proxy.governed.deciding import Deciding
 from sluice_proxy.governed.entries import Entries, Holding, RowFilters
 from sluice_proxy.governed.filters import RowRules, columns_of
 from sluice_proxy.masks.order import REDACT
@@ -63,11 +64,12 @@ def governed_relations(
 def _work_out(catalog: Catalog, decision: SessionDecision) -> dict[int, GovernedRelation]:
     classes = Classes(catalog, Entries(decision))
     rules = RowRules(catalog, RowFilters(decision))
+    deciding = Deciding(classes, rules.filters)
     found: dict[int, GovernedRelation] = {}
     for relation in catalog.by_oid.values():
         if relation.schema in SYSTEM_SCHEMAS or relation.kind is RelationKind.SEQUENCE:
             continue
-        governed = _governed(relation, classes, rules)
+        governed = _governed(relation, classes, rules, deciding)
         if governed is not None:
             found[relation.oid] = governed
     for relation in catalog.by_oid.values():
@@ -85,14 +87,17 @@ def _work_out(catalog: Catalog, decision: SessionDecision) -> dict[int, Governed
     return found
 
 
-def _governed(relation: Relation, classes: Classes, rules: RowRules) -> GovernedRelation | None:
+def _governed(
+    relation: Relation, classes: Classes, rules: RowRules, deciding: Deciding
+) -> GovernedRelation | None:
     held: dict[str, Holding] = {}
     for column in relation.columns:
         holding = classes.column(relation, column.name)
         if not holding.public:
             held[column.name] = holding
     rows = rules.rows(relation)
-    if not held and not rows.filters and rows.denial is None:
+    denial = rows.denial or deciding.denial(relation)
+    if not held and not rows.filters and denial is None:
         return None
     filters = tuple(f.parts for f in rows.filters)
     return GovernedRelation(
@@ -101,7 +106,7 @@ def _governed(relation: Relation, classes: Classes, rules: RowRules) -> Governed
         masks=_masks(relation, held, classes.catalog),
         filters=filters,
         filter_columns=frozenset(name for parts in filters for name in columns_of(parts)),
-        denial=rows.denial,
+        denial=denial,
     )
 
 
