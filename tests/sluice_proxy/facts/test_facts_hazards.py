@@ -318,6 +318,17 @@ def test_7_statistics_plans_and_locks_tell_nothing(sessions: list[Any], sql: str
     assert answers[0].refused == answers[1].refused
 
 
+def test_7_governed_relations_have_no_size(sessions: list[Any]) -> None:
+    sql = (
+        "SELECT pg_relation_size('users'), pg_table_size('users'::regclass), pg_indexes_size('users'), "
+        "pg_total_relation_size('users_pkey'), pg_size_pretty(pg_relation_size('users', 'fsm')), "
+        "pg_relation_size(NULL::regclass) IS NULL, pg_relation_size('pg_class') > 0"
+    )
+    nothing = ["[b'0', b'0', b'0', b'0', b'0 bytes', b't', b't']"]
+    assert [str(row) for row in sessions[0].raw(sql).rows] != nothing
+    assert [str(row) for row in sessions[0].ask(sql).rows] == nothing
+
+
 def test_7_statistics_tell_of_hidden_rows_on_plain_postgresql(sessions: list[Any]) -> None:
     sql = "SELECT reltuples FROM pg_class WHERE oid = 'public.users'::regclass"
     assert sessions[0].raw(sql).rows != sessions[1].raw(sql).rows

@@ -263,7 +263,7 @@ def _special(a: Analysis, body: Node, name: str, category: str, level: Level) ->
 
 
 def _size(a: Analysis, body: Node, name: str) -> None:
-    """Give NULL in the place of governed tables, their indexes and TOAST, so that their size reads as empty."""
+    """Give a view in the place of governed tables, their indexes and TOAST: nothing is stored for it, its size is 0."""
     start, end = extent(a, body)
     nothing = _SIZED_AS.get(name)
     if nothing is not None:
@@ -279,6 +279,7 @@ def _size(a: Analysis, body: Node, name: str) -> None:
         if governed.relation.schema not in ("pg_catalog", "information_schema") and _sized(governed)
     )
     listed = "ARRAY[" + ",".join(str(oid) for oid in oids) + "]::pg_catalog.oid[]"
+    empty = "'pg_catalog.pg_views'" if name.endswith("_size") else "NULL"
     eq = "OPERATOR(pg_catalog.=)"
     hidden = (
         f"z.o::pg_catalog.oid {eq} ANY ({listed})"
@@ -290,7 +291,7 @@ def _size(a: Analysis, body: Node, name: str) -> None:
     a.around(
         first,
         stop,
-        f"(SELECT CASE WHEN {hidden} THEN NULL::pg_catalog.regclass ELSE z.o END FROM (SELECT (",
+        f"(SELECT CASE WHEN {hidden} THEN {empty}::pg_catalog.regclass ELSE z.o END FROM (SELECT (",
         ")::pg_catalog.regclass AS o) z)",
     )
 
