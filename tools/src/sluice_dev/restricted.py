@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ class Restriction:
     """What becomes of columns that no entry names: ``allow`` or ``mask``."""
     filters: Sequence[Mapping[str, Any]] = ()
     """Row filters of the policy."""
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """Other parts of the policy, ``writeOracles`` and ``guardrails`` for two."""
 
     def resources(self) -> dict[str, dict[str, Any]]:
         """Return the classification and the policy, by the names of their files."""
@@ -57,6 +59,7 @@ class Restriction:
             "rules": [{"name": "all", "effect": "allow", "actions": list(self.actions)}],
             "masks": list(self.masks),
             **({"rowFilters": list(self.filters)} if self.filters else {}),
+            **self.more,
         }
         return {
             "classification.yaml": resource("DataClassification", classification),

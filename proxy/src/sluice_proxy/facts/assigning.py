@@ -45,7 +45,7 @@ def assignments(a: Analysis, items: list[Node], level: Level, target: Source, en
         found = _assigned(a, assigned, level, target, end)
         if found is not None:
             given.append(found)
-    note_written(a, target, names)
+    note_written(a, target, names, changed=True)
     note_row_values(a, target, changed)
     hold(a, target, given, keep=True, rows=rows)
 

@@ -60,8 +60,15 @@ def hidden(source: Source) -> frozenset[str]:
     return frozenset(source.governed.masks) if source.governed else frozenset()
 
 
-def note_written(a: Analysis, source: Source, names: set[str]) -> None:
-    """Record the columns that are supplied, and the key oracle that this may be."""
+def note_written(a: Analysis, source: Source, names: set[str], *, changed: bool = False) -> None:
+    """Record the columns that are supplied, and the key oracle that this may be.
+
+    Args:
+        a: The statement.
+        source: The target.
+        names: Its columns.
+        changed: Of rows that are there; nothing refers to new ones.
+    """
     if source.use is not None:
         source.use.writes.update(names)
     for relation, columns in _written(a, source.relation, frozenset(names)):
@@ -71,7 +78,8 @@ def note_written(a: Analysis, source: Source, names: set[str]) -> None:
         for coupling in relation.couplings:
             if coupling.kind != "key" or not coupling.columns & columns:
                 continue
-            if hides or coupling.columns & masked or _hides_keys(a, relation, coupling):
+            other = changed or not coupling.referred
+            if hides or coupling.columns & masked or (other and _hides_keys(a, relation, coupling)):
                 a.write_oracles.add("keys")
 
 
@@ -89,6 +97,20 @@ def _hides_keys(a: Analysis, relation: Relation, coupling: Coupling) -> bool:
         return False
     ends = (each for each in governed.relation.couplings if each.other == relation.oid)
     return bool(governed.filters) or any(each.columns & governed.masks.keys() for each in ends)
+
+
+def truncated_along(a: Analysis, relation: Relation | None, seen: set[int]) -> Iterator[Relation]:
+    """Yield the tables that TRUNCATE … CASCADE empties beside a table."""
+    catalog = a.context.catalog
+    if relation is None or catalog is None or relation.oid in seen:
+        return
+    seen.add(relation.oid)
+    referring = [each.other for each in relation.couplings if each.referred and each.other]
+    for oid in (*relation.children, *referring):
+        found = catalog.by_oid.get(oid)
+        if found is not None and oid not in seen:
+            yield found
+            yield from truncated_along(a, found, seen)
 
 
 def reaches_governed(a: Analysis, relation: Relation | None, seen: set[int]) -> bool:

@@ -17,11 +17,12 @@ from sluice_proxy.facts import (
 from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.expressions import every, expression
 from sluice_proxy.facts.model import SessionEffects, TableUse
+from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.setting_calls import check_search_path
 from sluice_proxy.facts.settings import settings_allowed
-from sluice_proxy.facts.targets import reaches_governed
+from sluice_proxy.facts.targets import reaches_governed, truncated_along
 from sluice_proxy.facts.tree import Node, unwrap
 from sluice_proxy.facts.types import check_type
 
@@ -322,13 +323,30 @@ def _truncate(a: Analysis, body: Node) -> SessionEffects | None:
         _, relation = unwrap(item)
         source = named(a, relation, written=True)
         if a.enforcing and source.governed is not None and source.governed.filters:
-            raise refused(
-                f'permission denied for TRUNCATE of table "{source.table}"',
-                detail="It has rows that a policy hides.",
-            )
+            raise _hides_rows(source.table)
         if source.use is not None:
             a.actions.add("truncate")
+        if body.get("behavior") == "DROP_CASCADE":
+            _truncate_along(a, source)
     return None
+
+
+def _truncate_along(a: Analysis, source: Source) -> None:
+    """Judge the tables that CASCADE empties, too."""
+    for relation in truncated_along(a, source.relation, set()):
+        use = a.use(Resolved(relation.schema, relation.name, relation))
+        if use is not None:
+            use.written = True
+        governed = a.governed.get(relation.oid)
+        if a.enforcing and governed is not None and governed.filters:
+            raise _hides_rows(relation.name)
+
+
+def _hides_rows(table: str | None) -> Exception:
+    return refused(
+        f'permission denied for TRUNCATE of table "{table}"',
+        detail="It has rows that a policy hides.",
+    )
 
 
 def _constraints(a: Analysis, body: Node) -> SessionEffects | None:
