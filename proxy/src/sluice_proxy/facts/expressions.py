@@ -150,7 +150,12 @@ def _cast(a: Analysis, body: Node, level: Level) -> Trait:
         )
     if not inner.leaky and types.total_cast(inner.type, type_name):
         total = Trait(
-            kind="total", refs=inner.refs, columns=inner.columns, base=base, weak=inner.weak
+            kind="total",
+            refs=inner.refs,
+            columns=inner.columns,
+            base=base,
+            collation=types.collation_of(inner) if types.text_name(type_name) else None,
+            weak=inner.weak,
         )
         return replace(total, type=inner.type if inner.base == base else None)
     return leaking([inner])

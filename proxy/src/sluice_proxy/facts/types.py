@@ -244,8 +244,15 @@ def _widest(names: set[str]) -> str | None:
 
 
 def _collations_differ(sides: Sequence[Trait]) -> bool:
-    """Comparing strings of two collations raises once a row is there, not before."""
-    return len({side.collation for side in sides if side.collation is not None}) > 1
+    """Comparing strings of two collations raises once a row is there, not before; the database's own gives way."""
+    return len({found for side in sides if (found := collation_of(side)) is not None}) > 1
+
+
+def collation_of(side: Trait) -> str | None:
+    """Return an operand's collation where it is not the database's; names have one of their own."""
+    if side.collation is None and side.base == "pg_catalog.name" and side.columns:
+        return 'pg_catalog."C"'
+    return side.collation
 
 
 def blended(sides: Sequence[Trait]) -> Trait:
