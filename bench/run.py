@@ -142,8 +142,8 @@ def _percentiles(values: list[float]) -> dict[str, float]:
     return {"p50": statistics.median(values), "p95": cuts[94], "p99": cuts[98]}
 
 
-def path() -> dict[str, Any]:
-    """Measure the way of one statement."""
+@contextlib.contextmanager
+def _shop() -> Generator[tuple[Server, Sluice]]:
     with contextlib.ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sluice-bench-")))
         policies = work / "policies"
@@ -151,9 +151,30 @@ def path() -> dict[str, Any]:
         shutil.copytree(SHOP, policies, ignore=shutil.ignore_patterns("*.sql", "guardrails.yaml"))
         server = stack.enter_context(Server(find()))
         server.create_database("shop", SHOP / "schema.sql")
-        sluice = stack.enter_context(
-            Sluice(server, dbname="shop", policies=policies, namespace="shop")
-        )
+        sluice = Sluice(server, dbname="shop", policies=policies, namespace="shop")
+        yield server, stack.enter_context(sluice)
+
+
+def _mix(server: Server, sluice: Sluice) -> tuple[dict[str, dict[str, float]], ...]:
+    """Return the times of the mix, and how they are split by stage."""
+    before = sluice.health("/metrics")[1]
+    times = first_time(
+        [
+            Way("direct", server.dsn(dbname="shop", sslmode="disable", **APP)),
+            Way("sluice restricted", sluice.dsn(**SUPPORT)),
+        ],
+        shapes=1_001,
+        make=mixed,
+    )
+    return times, stages(before, sluice.health("/metrics")[1])
+
+
+def path() -> dict[str, Any]:
+    """Measure the way of one statement."""
+    with sql.on_one_processor([]), _shop() as (server, sluice):
+        alone, alone_split = _mix(server, sluice)
+    with contextlib.ExitStack() as stack:
+        server, sluice = stack.enter_context(_shop())
         idle = sluice.resident_bytes()
         ways = [
             Way("direct", server.dsn(dbname="shop", sslmode="disable", **APP)),
@@ -166,14 +187,14 @@ def path() -> dict[str, Any]:
         new_shapes = first_time([ways[0], ways[3]], shapes=401)
         split = stages(before, sluice.health("/metrics")[1])
         new_shapes["sluice open"] = first_time([ways[0], ways[2]], shapes=200)["sluice open"]
-        before = sluice.health("/metrics")[1]
-        mix = first_time([ways[0], ways[3]], shapes=1_001, make=mixed)
-        mix_split = stages(before, sluice.health("/metrics")[1])
+        mix, mix_split = _mix(server, sluice)
         results = {
             "first_time_us": new_shapes,
             "first_time_restricted_stages_us": split,
             "first_time_mix_us": mix,
             "first_time_mix_restricted_stages_us": mix_split,
+            "first_time_mix_one_processor_us": alone,
+            "first_time_mix_one_processor_restricted_stages_us": alone_split,
             "select_1_us": cached(ways, lambda _: "SELECT 1", rounds=8, each=1000),
             "lookup_us": cached(ways, lambda number: LOOKUP % number, rounds=8, each=1000),
         }
@@ -192,8 +213,12 @@ def path() -> dict[str, Any]:
 def report(found: dict[str, Any]) -> None:
     """Print the numbers for people."""
     results = found["results"]
-    for title, key in (("shape", "first_time"), ("shape of the mix", "first_time_mix")):
-        print(f"{title + ' seen for the first time (µs)':<39}p50       p95       p99")
+    for title, key in (
+        ("shape", "first_time"),
+        ("shape of the mix", "first_time_mix"),
+        ("the mix, on one processor", "first_time_mix_one_processor"),
+    ):
+        print(f"{title + ', first time (µs)':<39}p50       p95       p99")
         split = results[key.removesuffix("_us") + "_restricted_stages_us"]
         for prefix, rows in (("", results[key + "_us"]), ("  stage ", split)):
             for name, values in rows.items():

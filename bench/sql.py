@@ -121,7 +121,7 @@ def compare(dsn: str, one: Statement, text: str) -> dict[str, Any]:
     """Return the medians of both texts in microseconds, and the median of the ratios of the rounds."""
     with ExitStack() as stack:
         connections = [stack.enter_context(psycopg.connect(dsn, autocommit=True)) for _ in range(2)]
-        stack.enter_context(_on_one_processor([each.pgconn.backend_pid for each in connections]))
+        stack.enter_context(on_one_processor([each.pgconn.backend_pid for each in connections]))
         sides = [
             _asked(connection, each, one)
             for connection, each in zip(connections, (one.text, text), strict=True)
@@ -141,7 +141,7 @@ def compare(dsn: str, one: Statement, text: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _on_one_processor(servers: list[int]) -> Generator[None]:
+def on_one_processor(servers: list[int]) -> Generator[None]:
     """Keep this thread and the processes that it talks to on one processor.
 
     They take turns. Waking an idle processor takes longer than a look-up, and which connection has to wake one is luck.
