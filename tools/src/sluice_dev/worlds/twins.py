@@ -26,6 +26,8 @@ _SETTINGS: Mapping[str, str] = {
     "max_connections": "20",
     "jit": "off",
 }
+_SESSIONS = 12
+"""More than there are at once: the session itself, Sluice's, the administrator's, and what has not ended yet."""
 _SHUFFLED: Mapping[str, str] = {
     "enable_hashagg": "off",
     "enable_hashjoin": "off",
@@ -104,6 +106,7 @@ class World:
         create_catalog_role(
             self.server.admin_dsn
         )  # Also where there is no Sluice: it shows in pg_roles.
+        self._make_temporary_schemas()
         self.sluice: Sluice | None = None
         if not direct:
             self.sluice = stack.enter_context(
@@ -118,6 +121,15 @@ class World:
         self._used = 0
         stack.callback(self.disconnect)
         self.reset()
+
+    def _make_temporary_schemas(self) -> None:
+        """Have the schema of every session that there may be: pg_namespace shows which were ever used."""
+        dsn = self.server.dsn(dbname=self.fixture.dbname)
+        with contextlib.ExitStack() as held:
+            for _ in range(_SESSIONS):
+                connection = psycopg.connect(dsn, autocommit=True)
+                held.callback(connection.close)
+                connection.execute("CREATE TEMP TABLE held ()")
 
     def reset(self) -> None:
         """Bring the data back to what this world starts with; ends the session."""
