@@ -54,7 +54,13 @@ def test_random_statements_are_answered_as_without_sluice(pair: Pair) -> None:
 def test_warehouse_and_bank_are_answered_as_without_sluice(tmp_path: Path) -> None:
     shapes = HERE / "shapes"
     classification = (shapes / "classification.yaml").read_text()
-    files = policies(classification, dbname="shapes", namespace="shapes", role="shapes_reader")
+    files = policies(
+        classification,
+        dbname="shapes",
+        namespace="shapes",
+        role="shapes_reader",
+        exempt=["public.revenue"],
+    )
     fixture = Fixture(
         shapes / "schema.sql", _written(tmp_path, dict(files)), "shapes", "shapes", "shapes_reader"
     )

@@ -193,7 +193,13 @@ def _alike(left: Answer, right: Answer, statement: Statement) -> bool:
 
 
 def policies(
-    classification: str, *, dbname: str, namespace: str, role: str, computed: Sequence[str] = ()
+    classification: str,
+    *,
+    dbname: str,
+    namespace: str,
+    role: str,
+    computed: Sequence[str] = (),
+    exempt: Sequence[str] = (),
 ) -> Mapping[str, str]:
     """Return policy files under which every mask returns the raw value, for a role that may do all.
 
@@ -203,6 +209,7 @@ def policies(
         namespace: Of policy and workload.
         role: The identity.
         computed: ``schema.table.column`` that is computed from classified ones: named here, it gets the mask too.
+        exempt: Views whose rows classified columns decide: nobody may read them before a policy names them.
     """
     described = yaml.safe_load(classification)
     described["spec"]["columns"] += [
@@ -220,6 +227,11 @@ def policies(
             "rules": [{"name": "everything", "effect": "allow"}],
             "masks": [{"class": "*", "mask": {"expression": "value"}}],
             "writeOracles": {"keys": "accept", "rowValues": "accept"},
+            **(
+                {"rowFilters": [{"table": name, "exempt": True} for name in exempt]}
+                if exempt
+                else {}
+            ),
         },
     }
     return {"classification.yaml": json.dumps(described), "raw.yaml": json.dumps(policy)}
