@@ -12,6 +12,9 @@ import pytest
 from sluice_proxy.loopback import listen
 from sluice_proxy.sidecar import process
 
+# OPA may be ended half-way through a TLS handshake, which asyncio's server then forgets.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SCHEMA = """\
 CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL);
 INSERT INTO users VALUES (1, 'ann@example.com');
@@ -90,8 +93,6 @@ async def test_opa_that_is_started_before_everything_finds_what_it_needs(
     assert await pod.stop_proxy() == 0
 
 
-# An OPA that is killed may leave half of a TLS handshake behind.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_opa_whose_api_is_open_is_not_worked_with(operator, make_pod, signed, database):
     operator.publish(signed(1), 1)
     pod = make_pod(database)
