@@ -265,9 +265,8 @@ class _Resolver:
         named = self._sources(node.windowClause, scope, depth)
         outputs = tuple(self._output(each, scope, depth, named) for each in node.targetList or ())
         if node.distinctClause is not None:
-            scope.note(self._sources(node.distinctClause, scope, depth))
+            scope.decide(scope.note(self._sources(node.distinctClause, scope, depth)))
             scope.decide(_union(output.sources for output in outputs))
-            scope.decide(self._sources(node.distinctClause, scope, depth))
         return outputs, self._base(node, scope)
 
     def _condition(self, clause: Any, scope: _Scope, depth: int) -> None:
