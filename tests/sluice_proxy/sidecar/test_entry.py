@@ -17,9 +17,6 @@ import pytest
 
 from sluice_proxy.sidecar.started import wait
 
-# OPA may be ended half-way through a TLS handshake, which asyncio's server then forgets.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 @pytest.fixture
 def pod(make_pod, database_dsn):

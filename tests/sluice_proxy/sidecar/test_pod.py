@@ -16,9 +16,6 @@ import pytest
 
 from sluice_proxy.start_errors import NotStartedError
 
-# OPA may be ended half-way through a TLS handshake, which asyncio's server then forgets.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 SCHEMA = """\
 CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL);
 INSERT INTO users VALUES (1, 'ann@example.com');
