@@ -168,6 +168,18 @@ class Brain:
             settled=self.settled and len(statements) > 1,
         )
 
+    def by_name(self, held: dict[str, Any], running: dict[str, Any]) -> None:
+        """Give what PREPARE and DECLARE hold other arguments than what runs it by its name."""
+
+        def answer(request: Any) -> Any:
+            if not isinstance(request, PlanRequest):
+                return None
+            holds = bytes(request.text).split()[0] in (b"PREPARE", b"DECLARE")
+            self.statement = held if holds else running
+            return self.plan(request)
+
+        self.answer = answer
+
     def serve(self, stop: threading.Event) -> None:
         while not stop.is_set():
             select.select([self.plane.event_fd()], [], [], 0.05)

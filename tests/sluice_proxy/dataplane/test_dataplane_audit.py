@@ -209,16 +209,7 @@ def test_what_was_sent_when_the_client_went_away_is_recorded(stack, open_wire, w
 @pytest.mark.parametrize("text", ["EXECUTE p", "FETCH 1 FROM c"])
 def test_unwritable_spool_refuses_what_runs_a_governed_statement_by_name(start_stack, text):
     stack = start_stack()
-    plan = stack.brain.plan
-
-    def answer(request):
-        if not hasattr(request, "text"):
-            return None
-        named = bytes(request.text).split()[0] in (b"PREPARE", b"DECLARE")
-        stack.brain.statement = {"governed": named}
-        return plan(request)
-
-    stack.brain.answer = answer
+    stack.brain.by_name({"governed": True}, {"governed": False})
     with stack.connect(autocommit=False) as connection:
         connection.execute("PREPARE p AS SELECT 1")
         connection.execute("DECLARE c CURSOR FOR SELECT 1")

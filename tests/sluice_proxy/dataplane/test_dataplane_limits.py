@@ -178,16 +178,7 @@ def test_client_that_does_not_read_holds_back_the_server(stack, open_wire, wire)
 def limited(start_stack):
     """Only the statements that PREPARE and DECLARE hold have a limit; EXECUTE and FETCH name no table."""
     stack = start_stack()
-    plan = stack.brain.plan
-
-    def answer(request):
-        if not hasattr(request, "text"):
-            return None
-        named = bytes(request.text).split()[0] in (b"PREPARE", b"DECLARE")
-        stack.brain.statement = {"rows_max": 3} if named else {}
-        return plan(request)
-
-    stack.brain.answer = answer
+    stack.brain.by_name({"rows_max": 3}, {})
     return stack
 
 
