@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from sluice_dev.postgres import Server
+from sluice_proxy import allowlists
 from sluice_proxy.catalog.dsn import connect_arguments
 from sluice_proxy.catalog.model import Catalog, Coupling, Relation
 from sluice_proxy.catalog.reader import CatalogError, CatalogReader
@@ -319,6 +320,15 @@ async def test_unreachable_server_is_named_without_the_password() -> None:
     with pytest.raises(CatalogError, match=r"127\.0\.0\.1:1/shop cannot be reached") as caught:
         await reader.read()
     assert "hidden-pw" not in str(caught.value)
+
+
+async def test_server_older_than_every_allow_list_is_named(
+    new_database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allowlists, "majors", lambda: (98, 99))
+    async with reading(new_database("")) as reader:
+        with pytest.raises(CatalogError, match=r"PostgreSQL \d+ is too old; Sluice knows 98, 99"):
+            await reader.read()
 
 
 async def test_wrong_password_says_what_to_check(postgres: Server) -> None:

@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 CATALOG_AGE_MAX_S: Final = 15.0
 """Catalogs are looked at twice a second; without a look for so long the snapshot is not trusted any more."""
 CATALOG_WAIT_S: Final = 5.0
+CATALOG_LOOK_S: Final = 1.0
+"""A database that answers slower than that is judged by the catalog as it was, while its age allows."""
 VERSIONS_APART: Final = 1_000_000
 """Between the catalog versions of one reader and the next: plans are kept by version, also those of a database that is
 reached in another way now."""
@@ -117,13 +119,13 @@ class Databases:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
 
-    async def refresh(self, database: Database) -> None:
+    async def refresh(self, database: Database, *, wait_s: float = CATALOG_WAIT_S) -> None:
         """Look whether the catalog changed; a failure shows as the catalog's age, not here."""
         watch = self._watch(database)
         if watch is None:
             return
         with contextlib.suppress(CatalogError, TimeoutError):
-            async with asyncio.timeout(CATALOG_WAIT_S):
+            async with asyncio.timeout(wait_s):
                 await watch.refresh()
 
     async def look(self, database: Database) -> Catalog | None:

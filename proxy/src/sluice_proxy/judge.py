@@ -13,7 +13,7 @@ import structlog
 from sluice_proxy import _native
 from sluice_proxy import log_keys as keys
 from sluice_proxy.contexts import Contexts, NumberedContext
-from sluice_proxy.databases import Databases
+from sluice_proxy.databases import CATALOG_LOOK_S, Databases
 from sluice_proxy.decide import Decider
 from sluice_proxy.decisions import Level, SessionContext, StatementDecision
 from sluice_proxy.facts import StatementFacts, read_facts
@@ -22,9 +22,6 @@ from sluice_proxy.plan import deny_plan, make_plan, whole
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
 log = structlog.get_logger(__name__)
-
-CATALOG_LOOK_S: Final = 1.0
-"""A database that answers slower than that is judged by the catalog as it was, while its age allows."""
 
 
 class StageObserver(Protocol):

@@ -17,7 +17,7 @@ from sluice_proxy import log_keys as keys
 from sluice_proxy.bundles.client import BundleClient
 from sluice_proxy.catalog.model import RelationKind
 from sluice_proxy.contexts import Contexts, decision_digest
-from sluice_proxy.databases import Database, Databases
+from sluice_proxy.databases import CATALOG_LOOK_S, Database, Databases
 from sluice_proxy.decide import Decider, Workload
 from sluice_proxy.decisions import Level, SessionContext, SessionDecision, TemporaryRelation
 from sluice_proxy.governed import problems
@@ -109,11 +109,14 @@ class Sessions:
         self._problems.clear()
 
     def database_problems(self) -> Mapping[str, str]:
-        """Return what of the policy does not fit a catalog, by database, as far as sessions found it."""
+        """Return what of the policy does not fit a catalog as it is, by database, as far as sessions found it."""
+        catalogs = {
+            database.name: self._databases.catalog(database) for database in self._databases
+        }
         return {
             name: f"the policy does not fit its catalog: {' '.join(found[:3])}"
-            for (name, _, _), found in self._problems.items()
-            if found
+            for (name, version, _), found in self._problems.items()
+            if found and (catalog := catalogs.get(name)) is not None and catalog.version == version
         }
 
     def next_change_ns(self) -> int | None:
@@ -143,7 +146,9 @@ class Sessions:
         admission.check_startup(request.parameters, decision.level)
         if decision.level == Level.RESTRICTED:
             await self._require_catalog(database)
-            self._check_problems(database, decision)
+            # What a session may see is decided for the catalog as it is when the session begins.
+            await self._databases.refresh(database, wait_s=CATALOG_LOOK_S)
+            await self._check_fit(database, decision)
         self._live[request.session] = Session(database, request.user, decision)
         log.info(
             "session admitted",
@@ -273,10 +278,26 @@ class Sessions:
                 )
             )
 
-    def _check_problems(self, database: Database, decision: SessionDecision) -> None:
+    async def _check_fit(self, database: Database, decision: SessionDecision) -> None:
+        found = self._misfits(database, decision)
+        if found:
+            # Half a second ago the catalog may have been another.
+            await self._databases.refresh(database)
+            found = self._misfits(database, decision)
+        if found:
+            raise ClientError(
+                ErrorReport(
+                    sqlstate=SqlState.CANNOT_CONNECT_NOW,
+                    message=f"the policy of {database.name} does not fit its catalog",
+                    detail=" ".join(f"{problem.rstrip('.')}." for problem in found[:5]),
+                    hint="Correct the policy or the table; sessions are admitted as soon as they fit.",
+                )
+            )
+
+    def _misfits(self, database: Database, decision: SessionDecision) -> tuple[str, ...]:
         catalog = self._databases.catalog(database)
         if catalog is None:
-            return
+            return ()
         key = (database.name, catalog.version, decision_digest(decision))
         found = self._problems.get(key)
         if found is None:
@@ -288,15 +309,7 @@ class Sessions:
                     "policy does not fit the catalog",
                     **{keys.DATABASE: database.name, keys.REASON: problem},
                 )
-        if found:
-            raise ClientError(
-                ErrorReport(
-                    sqlstate=SqlState.CANNOT_CONNECT_NOW,
-                    message=f"the policy of {database.name} does not fit its catalog",
-                    detail=" ".join(f"{problem.rstrip('.')}." for problem in found[:5]),
-                    hint="Correct the policy or the table; sessions are admitted as soon as they fit.",
-                )
-            )
+        return found
 
     async def _restricted_problem(
         self, session: Session, decision: SessionDecision, reason: str
@@ -309,7 +322,7 @@ class Sessions:
         try:
             if reason == "start" or self._databases.catalog(session.database) is None:
                 await self._require_catalog(session.database)
-            self._check_problems(session.database, decision)
+            await self._check_fit(session.database, decision)
         except ClientError as error:
             return error.report
         return None

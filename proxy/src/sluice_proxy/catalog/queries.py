@@ -2,38 +2,67 @@
 
 from __future__ import annotations
 
-SNAPSHOT_XMAX = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text"
-"""Unchanged: no transaction with an id has ended in between, so there was no DDL (SQL.md §4)."""
+SNAPSHOT = "SELECT pg_catalog.pg_current_snapshot()::text"
+"""Unchanged: no transaction with an id has ended in between, so there was no DDL (SQL.md §4). Its upper bound alone
+would not do: it stays when a transaction ends after one that began later."""
 
-_WATCHED = (
-    "pg_class",
-    "pg_attribute",
-    "pg_inherits",
-    "pg_rewrite",
-    "pg_proc",
-    "pg_operator",
-    "pg_constraint",
-    "pg_index",
-    "pg_type",
-    "pg_namespace",
-    "pg_attrdef",
-    "pg_enum",
-    "pg_trigger",
-    "pg_extension",
-    "pg_statistic_ext",
-    "pg_sequence",
-    "pg_policy",
-)
+_APART = """
+WITH relations AS MATERIALIZED (
+       SELECT oid FROM pg_catalog.pg_class
+       WHERE relpersistence = 't' OR relnamespace = 'pg_toast'::pg_catalog.regnamespace),
+     schemas AS MATERIALIZED (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')
+"""
+"""No catalog holds what is temporary, nor TOAST tables, which REFRESH and VACUUM FULL make anew. Sessions that do so
+all day must not keep the catalog from ever being read."""
 
-_PER_CATALOG = (
+
+def _relation(oid: str) -> str:
+    return f"NOT EXISTS (SELECT FROM relations r WHERE r.oid = {oid})"
+
+
+def _schema(oid: str) -> str:
+    return f"NOT EXISTS (SELECT FROM schemas n WHERE n.oid = {oid})"
+
+
+_WATCHED = {
+    "pg_attribute": "attnum > 0 AND " + _relation("attrelid"),
+    "pg_inherits": _relation("inhrelid"),
+    "pg_rewrite": _relation("ev_class"),
+    "pg_proc": _schema("pronamespace"),
+    "pg_operator": _schema("oprnamespace"),
+    "pg_constraint": _schema("connamespace"),
+    "pg_index": _relation("indrelid"),
+    "pg_type": _schema("typnamespace"),
+    "pg_namespace": _schema("w.oid"),
+    "pg_attrdef": _relation("adrelid"),
+    "pg_enum": "true",
+    "pg_trigger": _relation("tgrelid"),
+    "pg_extension": "true",
+    "pg_statistic_ext": _relation("stxrelid"),
+    "pg_sequence": _relation("seqrelid"),
+    "pg_policy": _relation("polrelid"),
+}
+"""What the rest of this module reads, and which of its rows count."""
+
+_CHANGES = (
     "SELECT '{0}' AS catalog, pg_catalog.count(*) AS n, "
     "pg_catalog.sum(xmin::pg_catalog.text::pg_catalog.int8)::pg_catalog.text AS s "
-    "FROM pg_catalog.{0}"
+    "FROM pg_catalog.{0} w WHERE {1}"
 )
+_CHANGES_OF_RELATIONS = f"""
+SELECT 'pg_class', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hash_record_extended(ROW(
+  oid, relname, relnamespace, reltype, reloftype, relowner, relam, relpersistence, relkind, relnatts, relchecks,
+  relhasrules, relhastriggers, relhassubclass, relrowsecurity, relforcerowsecurity, relispartition, relacl,
+  reloptions), 0))::pg_catalog.text
+FROM pg_catalog.pg_class w WHERE {_relation("w.oid")}
+"""
+"""What TRUNCATE, VACUUM and REFRESH write in a relation's row is where its data is and how much: no definition."""
 
-CHANGES = " UNION ALL ".join(_PER_CATALOG.format(name) for name in _WATCHED)
+CHANGES = _APART + " UNION ALL ".join(
+    [*(_CHANGES.format(name, rows) for name, rows in _WATCHED.items()), _CHANGES_OF_RELATIONS]
+)
 """A row version that replaces another carries a later transaction id, and one that goes changes the
-count: two equal answers mean equal catalogs (short of a wrap-around of transaction ids)."""
+count: two equal answers mean equal definitions (short of a wrap-around of transaction ids)."""
 
 SERVER = """
 SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4 / 10000 AS major,
@@ -79,7 +108,8 @@ WHERE c.castmethod = 'b' AND c.castcontext = 'i'
 TYPMODS = """
 SELECT DISTINCT a.atttypid AS type, a.atttypmod AS typmod,
        pg_catalog.format_type(a.atttypid, a.atttypmod) AS text
-FROM pg_catalog.pg_attribute a WHERE a.atttypmod <> -1 AND a.attnum > 0 AND NOT a.attisdropped
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+WHERE a.atttypmod <> -1 AND a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence <> 't'
 UNION
 SELECT t.typbasetype, t.typtypmod, pg_catalog.format_type(t.typbasetype, t.typtypmod)
 FROM pg_catalog.pg_type t WHERE t.typtype = 'd' AND t.typtypmod <> -1
@@ -108,13 +138,16 @@ WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relpersistence <> 't'
 ORDER BY a.attrelid, a.attnum
 """
 
-INHERITANCE = "SELECT inhrelid AS child, inhparent AS parent FROM pg_catalog.pg_inherits"
+INHERITANCE = """
+SELECT inhrelid AS child, inhparent AS parent FROM pg_catalog.pg_inherits
+WHERE inhrelid NOT IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence = 't')
+"""
 
 CONSTRAINTS = """
 SELECT c.conrelid AS relation, c.contype::text AS kind, c.conkey AS columns,
        c.confrelid AS other, c.confkey AS other_columns
-FROM pg_catalog.pg_constraint c
-WHERE c.conrelid <> 0 AND c.contype IN ('c', 'f', 'p', 'u', 'x')
+FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid
+WHERE r.relpersistence <> 't' AND c.contype IN ('c', 'f', 'p', 'u', 'x')
 """
 
 INDEXES = """
@@ -143,13 +176,13 @@ FROM pg_catalog.pg_partitioned_table p
 
 GENERATED = """
 SELECT a.attrelid AS relation, a.attname::text AS name, d.refobjsubid AS reads
-FROM pg_catalog.pg_attribute a
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
 LEFT JOIN pg_catalog.pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum
 JOIN pg_catalog.pg_depend d ON d.refclassid = 1259 AND d.refobjid = a.attrelid
   AND d.refobjsubid <> a.attnum
   AND ((d.classid = 1259 AND d.objid = a.attrelid AND d.objsubid = a.attnum)
     OR (d.classid = 2604 AND d.objid = f.oid))
-WHERE a.attgenerated <> '' AND NOT a.attisdropped
+WHERE a.attgenerated <> '' AND NOT a.attisdropped AND c.relpersistence <> 't'
 """
 
 RULES_AND_TRIGGERS = """
@@ -158,7 +191,7 @@ SELECT c.oid,
                AND NOT (r.ev_type = '1' AND c.relkind IN ('v', 'm'))) AS has_rules,
        EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid
                AND NOT t.tgisinternal) AS has_triggers
-FROM pg_catalog.pg_class c WHERE c.relhasrules OR c.relhastriggers
+FROM pg_catalog.pg_class c WHERE (c.relhasrules OR c.relhastriggers) AND c.relpersistence <> 't'
 """
 
 SEQUENCE_OWNERS = """

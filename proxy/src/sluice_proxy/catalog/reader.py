@@ -119,7 +119,7 @@ class CatalogReader:
         self._version_first = version_first
         self._connect_timeout_s = connect_timeout_s
         self._connection: Connection | None = None
-        self._xmax: str | None = None
+        self._snapshot: str | None = None
         self._marks: tuple[Any, ...] | None = None
         self._last: Catalog | None = None
 
@@ -176,19 +176,23 @@ class CatalogReader:
                 server_settings=_SETTINGS,
                 statement_cache_size=64,
             )
-            self._connection, self._xmax = connection, None
+            self._connection, self._snapshot = connection, None
+            major = connection.get_server_version().major
+            if major < min(allowlists.majors()):
+                known = ", ".join(str(m) for m in allowlists.majors())
+                raise CatalogError(f"PostgreSQL {major} is too old; Sluice knows {known}")
         return connection
 
     async def _changed(self) -> bool:
         connection = await self._open()
         if self._last is None or self._marks is None:
             return True
-        xmax = await connection.fetchval(queries.SNAPSHOT_XMAX)
-        if xmax == self._xmax:
+        snapshot = await connection.fetchval(queries.SNAPSHOT)
+        if snapshot == self._snapshot:
             return False
         if await _marks(connection) != self._marks:
             return True
-        self._xmax = xmax
+        self._snapshot = snapshot
         return False
 
     async def _read_consistent(self) -> Catalog:
@@ -197,7 +201,7 @@ class CatalogReader:
             await asyncio.sleep(attempt * _PAUSE_S)
             # The mark is taken before the rows and compared after them: functions such as
             # pg_get_viewdef look at the newest catalog, not at the snapshot.
-            xmax = await connection.fetchval(queries.SNAPSHOT_XMAX)
+            snapshot = await connection.fetchval(queries.SNAPSHOT)
             marks = await _marks(connection)
             failure: asyncpg.PostgresError | None = None
             rows: Rows | None = None
@@ -210,7 +214,7 @@ class CatalogReader:
             if failure is not None:
                 raise failure
             if rows is not None:
-                self._xmax, self._marks = xmax, marks
+                self._snapshot, self._marks = snapshot, marks
                 self._last = await asyncio.to_thread(self._versioned, rows)
                 return self._last
         raise CatalogError(
