@@ -12,8 +12,8 @@ import pytest
 
 from sluice_proxy.facts import nodes, parts, read_facts, reference
 from sluice_proxy.facts.expressions import HANDLERS as EXPRESSIONS
+from sluice_proxy.facts.prepared import QUERIES
 from sluice_proxy.facts.utility import HANDLERS as UTILITIES
-from sluice_proxy.facts.utility import QUERIES
 from sluice_proxy.reports import ClientError
 
 Open = Callable[..., Any]

@@ -125,6 +125,17 @@ def reaches_governed(a: Analysis, relation: Relation | None, seen: set[int]) -> 
     return any(reaches_governed(a, a.context.catalog.by_oid.get(oid), seen) for oid in around)
 
 
+def over_governed(a: Analysis, relation: Relation | None, seen: set[int]) -> bool:
+    """Say whether a plan of the relation would show a governed one, through views and children."""
+    if relation is None or relation.oid in seen or a.context.catalog is None:
+        return False
+    seen.add(relation.oid)
+    if relation.oid in a.governed and relation.schema not in ("pg_catalog", "information_schema"):
+        return True
+    below = (*relation.children, *(relation.view.relations if relation.view else ()))
+    return any(over_governed(a, a.context.catalog.by_oid.get(oid), seen) for oid in below)
+
+
 def note_row_values(a: Analysis, source: Source, names: set[str]) -> None:
     """Note the oracle of changing a column that is checked together with a hidden one of the same row."""
     for relation, columns in _written(a, source.relation, frozenset(names)):
