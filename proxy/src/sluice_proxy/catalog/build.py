@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from sluice_proxy.catalog.lineage import FunctionKnowledge, LineageSource, view_of
+from sluice_proxy.catalog.lineage import view_of
+from sluice_proxy.catalog.lineage_queries import FunctionKnowledge, LineageSource
 from sluice_proxy.catalog.model import (
     Catalog,
     Column,

@@ -20,7 +20,7 @@ from sluice_proxy import allowlists
 from sluice_proxy.catalog import queries
 from sluice_proxy.catalog.build import Rows, build
 from sluice_proxy.catalog.dsn import connect_arguments
-from sluice_proxy.catalog.lineage import FunctionKnowledge
+from sluice_proxy.catalog.lineage_queries import FunctionKnowledge
 from sluice_proxy.catalog.model import Catalog
 
 _READS_MAX = 5
