@@ -11,11 +11,12 @@ import contextlib
 import json
 import re
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from watch import Watch
 
 from sluice_dev.cache import ROOT
 from sluice_dev.installation import NAMESPACE, Installation, bring_up, connect, is_ours, take_down
@@ -27,36 +28,6 @@ from sluice_dev.story import Document, documents
 DSN = "postgresql://support_ro:support-pw@shop-pg.shop.svc:5432/shop"
 PLAY = 'import os, psycopg; c = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)'
 LABEL = 19
-
-
-class Watch:
-    """Asks one pod the same thing again and again, and notes when the answer changes."""
-
-    def __init__(self, client: PodClient) -> None:
-        """Begin."""
-        self._client, self._ended = client, False
-        self.last, self.changed_at = "", 0.0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while not self._ended:
-            try:
-                value = str(self._client.execute("SELECT email FROM users WHERE id = 1")[0][0])
-            except CommandError:
-                if self._ended:  # Ended from here, in the middle of a statement.
-                    return
-                raise
-            if self.last and value != self.last and not self.changed_at:
-                self.changed_at = time.monotonic()
-            self.last = value
-            time.sleep(0.02)  # Often enough to measure by, without taking the node's time.
-
-    def close(self) -> None:
-        """End."""
-        self._ended = True
-        self._thread.join(10)
-        self._client.close()
 
 
 class Demonstration:
