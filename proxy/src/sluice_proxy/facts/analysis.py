@@ -12,7 +12,7 @@ from sluice_proxy.decisions import Level as SessionLevel
 from sluice_proxy.decisions import SessionContext
 from sluice_proxy.facts.bounds import CHANGED_CHARACTERS_MAX, refused_as_too_large
 from sluice_proxy.facts.lexer import LITERAL_KINDS, Tokens
-from sluice_proxy.facts.model import TableUse, TextEdit
+from sluice_proxy.facts.model import StatementFacts, TableUse, TextEdit
 from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.parameters import Parameters
 from sluice_proxy.facts.refusals import not_understood, refused
@@ -126,6 +126,8 @@ class Analysis:
     """Identities of calls that are result columns of a bare top-level SELECT."""
     query: Callable[..., Query] = field(default=lambda *_args, **_kw: Query())
     write: Callable[..., Query] = field(default=lambda *_args, **_kw: Query())
+    several: Callable[..., tuple[StatementFacts, ...]] = field(default=lambda *_args, **_kw: ())
+    """Judges the statements of another text, one behind the other."""
 
     @property
     def enforcing(self) -> bool:

@@ -86,6 +86,10 @@ STATEMENTS: dict[str, Treatment] = {
             "VariableSetStmt": "Settings on a list; not what changes how text is read, who asks or what is logged.",
             "ExplainStmt": "Of statements that read no governed relation.",
             "CallStmt": "Trusted procedures.",
+            "DoStmt": (
+                "Blocks that hold definitions only, each judged as if sent by itself, and that catch nothing but that "
+                "they are there already, or not there."
+            ),
             "ListenStmt": "Trusted channels.",
             "NotifyStmt": "Trusted channels.",
             "LockStmt": (
@@ -169,7 +173,6 @@ STATEMENTS: dict[str, Treatment] = {
             "CreatePLangStmt",
             "CreateTransformStmt",
             "CreateTrigStmt",
-            "DoStmt",
             "LoadStmt",
         ),
     ),

@@ -96,6 +96,7 @@ def _each(
     parameter_types: Sequence[int],
     *,
     simple: bool,
+    placeless: bool = False,
 ) -> tuple[StatementFacts, ...]:
     if len(statements) > 1 and not simple:
         raise not_understood("several statements in one Parse message")
@@ -108,7 +109,6 @@ def _each(
         raise not_understood("a restricted session without a catalog")
     out: list[StatementFacts] = []
     following = Following(context)
-    placeless = False
     for number, statement in enumerate(statements, 1):
         followed = number < len(statements)
         facts = _statement(
@@ -122,6 +122,18 @@ def _each(
         placeless |= facts.placing
         out.append(following.judged(facts))
     return tuple(out)
+
+
+def _several(
+    text: bytes, context: SessionContext, *, placeless: bool
+) -> tuple[StatementFacts, ...]:
+    """Read the statements of a text that stands inside of another, as if it had come by itself."""
+    if too_much_code(text):
+        raise refused_as_too_large()
+    document = written(text)
+    if too_large(document, text):
+        raise refused_as_too_large()
+    return _each(Tokens(text), read(document, text), context, (), simple=True, placeless=placeless)
 
 
 def _statement(
@@ -142,6 +154,7 @@ def _statement(
         parameters=Parameters(parameter_types, statement.body),
         query=query,
         write=write,
+        several=_several,
         followed=followed,
         placeless=placeless,
     )
@@ -203,6 +216,7 @@ _ANY_DDL = frozenset(
         "CreateSchemaStmt",
         "CreateSeqStmt",
         "CreateStmt",
+        "DoStmt",
         "DropStmt",
         "IndexStmt",
         "RefreshMatViewStmt",
@@ -246,7 +260,6 @@ _COMMANDS = {
 }
 """Commands that the parser calls otherwise."""
 _INSTEAD = {
-    "DoStmt": "Send the block's statements by themselves; IF NOT EXISTS and IF EXISTS serve where it catches errors.",
     "CreateFunctionStmt": "Let the database's owner create the function, and list it as trusted if it is harmless.",
     "AlterOwnerStmt": "ALTER TABLE … OWNER TO CURRENT_USER works; let the database's owner do the rest.",
     "GrantStmt": "Let the database's owner grant it; ALTER DEFAULT PRIVILEGES, set once, spares it.",

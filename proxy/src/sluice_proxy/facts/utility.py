@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sluice_proxy.facts import (
+    blocks,
     channels,
     copying,
     definitions,
@@ -68,6 +69,7 @@ HANDLERS: dict[str, Handler] = {
     "CreateTableAsStmt": temporary.create_as,
     "DeallocateStmt": prepared.deallocate,
     "DeclareCursorStmt": prepared.declare,
+    "DoStmt": blocks.do,
     "DiscardStmt": session_state.discard,
     "DropStmt": _drop,
     "ExecuteStmt": prepared.execute,
