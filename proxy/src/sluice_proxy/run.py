@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -12,40 +11,25 @@ import structlog
 from sluice_proxy import _native
 from sluice_proxy import log_keys as keys
 from sluice_proxy.brain import Brain
-from sluice_proxy.bundles import Bundle, BundleClient, BundleServer, BundleSource
+from sluice_proxy.bundles import Bundle, BundleClient, BundleSource
 from sluice_proxy.contexts import Contexts
 from sluice_proxy.databases import Databases
-from sluice_proxy.decide import Decider, UnixOpaClient, active_policy
+from sluice_proxy.decide import Decider
 from sluice_proxy.health import HealthServer
 from sluice_proxy.judge import Judge
 from sluice_proxy.metrics import Metrics
-from sluice_proxy.opa import OpaConfig, OpaProcess, check_version
-from sluice_proxy.opa_files import OpaError, socket_path
-from sluice_proxy.opa_outside import OutsideOpa
+from sluice_proxy.opa import check_version
+from sluice_proxy.opa_files import OpaError
+from sluice_proxy.policy_half import make_policy_half
 from sluice_proxy.sessions import DenialObserver, Sessions
 from sluice_proxy.settings import SidecarSettings
 from sluice_proxy.start_errors import ListenError, PolicyStartError, SpoolError, StartError
 
 log = structlog.get_logger(__name__)
 
-START_ATTEMPTS: Final = 4
-"""So often may OPA fail to start, or to activate, before the start is given up."""
-START_STEP_S: Final = 0.1
 SPOOL_STEP_S: Final = 0.5
-CONFIRM_MIN_S: Final = 0.3
-CONFIRM_MAX_S: Final = 5.0
 SEGMENT_BYTES_MAX: Final = 16 << 20
 """A segment is shipped and checked as one."""
-
-
-@dataclass(slots=True)
-class _Policy:
-    """The half that decides: bundles and OPA."""
-
-    bundles: BundleClient
-    server: BundleServer
-    opa: OpaProcess | OutsideOpa
-    client: UnixOpaClient
 
 
 class Sidecar:
@@ -73,7 +57,7 @@ class Sidecar:
         self._denials = denials
         self._weak = weak
         self.metrics = Metrics()
-        self._policy = self._make_policy(source)
+        self._policy = make_policy_half(settings, source)
         self._health = HealthServer(
             readiness=self.not_ready, degraded=self.degraded, metrics=self.metrics.text
         )
@@ -107,36 +91,6 @@ class Sidecar:
     def opa_pid(self) -> int | None:
         """Process id of OPA while it runs."""
         return self._policy.opa.pid
-
-    def _make_policy(self, source: BundleSource) -> _Policy:
-        settings = self._settings
-        for directory in (settings.state_directory, settings.runtime_directory):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if settings.opa_program is not None:
-            # A pod's volume is not ours to change; the application does not mount it.
-            settings.runtime_directory.chmod(0o700)
-        bundles = BundleClient(
-            directory=settings.state_directory,
-            profile=settings.profile,
-            keys=settings.bundle_keys,
-            source=source,
-        )
-        server = BundleServer(
-            bundles,
-            settings.runtime_directory,
-            port=settings.bundle_port,
-            listener=settings.bundle_listener,
-        )
-        socket = socket_path(settings.runtime_directory)
-        if settings.opa_program is None:
-            return _Policy(bundles, server, OutsideOpa(socket), UnixOpaClient(socket))
-        config = OpaConfig(
-            program=settings.opa_program,
-            directory=settings.runtime_directory,
-            server=server,
-            keys=settings.bundle_keys,
-        )
-        return _Policy(bundles, server, OpaProcess(config), UnixOpaClient(socket))
 
     async def start(self) -> None:
         """Start everything; return when clients can connect.
@@ -175,52 +129,15 @@ class Sidecar:
         await policy.client.__aenter__()
         self._begin("bundles", policy.bundles.run())
         self._begin("opa", policy.opa.run())
-        self._begin("confirmation", self._confirm_policy())
+        self._begin("confirmation", policy.confirm())
         try:
             async with asyncio.timeout(self._settings.first_policy_s):
-                await self._first_policy()
+                await policy.first()
         except TimeoutError as error:
             if policy.opa.problem is not None:
                 raise OpaError(policy.opa.problem) from error
             reasons = self.not_ready()
             raise PolicyStartError(f"no policy came into force: {reasons.get('bundle')}") from error
-
-    async def _confirm_policy(self) -> None:
-        """Ask OPA what it decides with while it has not said that it activated what it was offered.
-
-        It says so once: an OPA that is older than this process, or whose word was lost, would never say it again.
-        """
-        bundles, delay = self._policy.bundles, CONFIRM_MIN_S
-        while True:
-            await asyncio.sleep(delay)
-            if bundles.offered is bundles.in_force or self._policy.opa.problem is not None:
-                delay = CONFIRM_MIN_S
-                continue
-            active = await active_policy(self._policy.client, self._settings.workload)
-            if active is not None:
-                bundles.decided_with(*active)
-            delay = min(delay * 2, CONFIRM_MAX_S)
-
-    async def _first_policy(self) -> None:
-        """Wait for the first policy in force.
-
-        Raises:
-            PolicyStartError: OPA said again and again that it cannot activate it.
-            OpaError: OPA ended again and again.
-        """
-        bundles, opa = self._policy.bundles, self._policy.opa
-        first = asyncio.ensure_future(bundles.wait_in_force())
-        try:
-            while not first.done():
-                await asyncio.wait({first}, timeout=START_STEP_S)
-                if self._settings.first_policy_s is None:
-                    continue  # A later bundle, or OPA's next start, may do.
-                if bundles.counts.not_activated >= START_ATTEMPTS and not first.done():
-                    raise PolicyStartError(f"OPA refuses the policy: {bundles.activation_error}")
-                if opa.restarts >= START_ATTEMPTS and not first.done():
-                    raise OpaError(opa.problem or "OPA ends as soon as it is started")
-        finally:
-            first.cancel()
 
     def _start_plane(self) -> None:
         settings = self._settings

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from sluice_proxy import _native
+from sluice_proxy import _native, admission
+from sluice_proxy.decisions import Level, SessionDecision
 from sluice_proxy.probe import SessionProbe
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
 
@@ -40,6 +41,54 @@ def tightened(detail: str) -> ErrorReport:
         message="the policy changed, the session must be opened again",
         detail=detail,
         hint="Connect again.",
+    )
+
+
+def reason_to_close(
+    before: SessionDecision,
+    decision: SessionDecision,
+    probe: SessionProbe | None,
+    *,
+    works: bool,
+    outdated: bool,
+) -> ErrorReport | None:
+    """Return why a session must end instead of going on under another decision.
+
+    Args:
+        before: What held for it until now.
+        decision: What holds from now on.
+        probe: What the session said of itself; None when it was not asked.
+        works: The client works under ``before`` already.
+        outdated: A statement may have begun under the policy before, when this one was in force already, and have
+            made a table.
+    """
+    if not decision.allow:
+        return ErrorReport(
+            sqlstate=SqlState.ADMIN_SHUTDOWN,
+            message="the policy does not admit this session any more",
+            detail=admission.reasons_text(decision.reasons),
+        )
+    if decision.level > Level.OPEN and probe is None:
+        return tightened("The policy governs statements now, and the session began without that.")
+    if decision.level == Level.RESTRICTED and before.level < Level.RESTRICTED:
+        return tightened("The policy masks columns or filters rows now.")
+    if probe is None or not works:
+        return None
+    holds_results = bool(probe.temporary) or probe.holdable_cursors > 0
+    if holds_results and (outdated or _obligations(before) != _obligations(decision)):
+        return tightened(
+            "Masks or filters changed, and the session holds results in temporary tables or cursors."
+        )
+    return None
+
+
+def _obligations(decision: SessionDecision) -> tuple[object, ...]:
+    return (
+        decision.masks,
+        decision.row_filters,
+        decision.entries,
+        decision.unreviewed_masked,
+        decision.level,
     )
 
 

@@ -31,6 +31,7 @@ from sluice_proxy.session_refusals import (
     check_reported_user,
     check_users,
     error_fields,
+    reason_to_close,
     tightened,
 )
 
@@ -203,7 +204,13 @@ class Sessions:
             check_users(probe, session.role)
         elif request.reason == "start":
             check_reported_user(request.parameter_status, session.role)
-        close = self._reason_to_close(session, decision, probe, request.reason)
+        close = reason_to_close(
+            session.decision,
+            decision,
+            probe,
+            works=session.state_known,
+            outdated=request.reason == "outdated",
+        )
         if close is None and probe is not None:
             close = self._old_views(session, probe)
         if close is None and decision.level == Level.RESTRICTED:
@@ -327,33 +334,6 @@ class Sessions:
             return error.report
         return None
 
-    def _reason_to_close(
-        self, session: Session, decision: SessionDecision, probe: SessionProbe | None, reason: str
-    ) -> ErrorReport | None:
-        if not decision.allow:
-            return ErrorReport(
-                sqlstate=SqlState.ADMIN_SHUTDOWN,
-                message="the policy does not admit this session any more",
-                detail=admission.reasons_text(decision.reasons),
-            )
-        before = session.decision
-        if decision.level > Level.OPEN and probe is None:
-            return tightened(
-                "The policy governs statements now, and the session began without that."
-            )
-        if decision.level == Level.RESTRICTED and before.level < Level.RESTRICTED:
-            return tightened("The policy masks columns or filters rows now.")
-        if probe is None or not session.state_known:
-            return None
-        holds_results = bool(probe.temporary) or probe.holdable_cursors > 0
-        # A statement may have begun under the policy before and have made a table when this one was in force already.
-        outdated = reason == "outdated"
-        if holds_results and (outdated or _obligations(before) != _obligations(decision)):
-            return tightened(
-                "Masks or filters changed, and the session holds results in temporary tables or cursors."
-            )
-        return None
-
     def _old_views(self, session: Session, probe: SessionProbe) -> ErrorReport | None:
         """Return why a session with temporary views cannot go on: they keep the masks of another catalog."""
         catalog = self._databases.catalog(session.database)
@@ -382,16 +362,6 @@ class Sessions:
             catalog=catalog,
             server_major=_major(parameter_status) if probe is None else probe.server_major,
         )
-
-
-def _obligations(decision: SessionDecision) -> tuple[object, ...]:
-    return (
-        decision.masks,
-        decision.row_filters,
-        decision.entries,
-        decision.unreviewed_masked,
-        decision.level,
-    )
 
 
 def _major(parameter_status: Sequence[tuple[str, str]]) -> int:
