@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 from sluice_cli.commands import Commands, later
@@ -21,6 +22,14 @@ def add_parser(commands: Commands) -> None:
         "DATABASE is the name of a DataClassification, with or without its namespace.",
         epilog="Exit codes: 0 ended on request, 2 usage, 3 policies, 4 OPA, 5 address in use, 6 spool, 70 internal.",
     )
+    _add_places(parser)
+    add_identity_arguments(parser)
+    _add_operation(parser)
+    parser.set_defaults(handler=later("sluice_cli.run_command", "run"))
+
+
+def _add_places(parser: ArgumentParser) -> None:
+    """Add where policies, clients and databases are."""
     parser.add_argument(
         "--policies", metavar="DIR", type=Path, required=True, help="folder of YAML files"
     )
@@ -42,7 +51,10 @@ def add_parser(commands: Commands) -> None:
         action="append",
         help="file with the DSN of the role that reads the catalog; repeatable (or SLUICE_CATALOG_DSN[_DATABASE])",
     )
-    add_identity_arguments(parser)
+
+
+def _add_operation(parser: ArgumentParser) -> None:
+    """Add how it runs."""
     parser.add_argument(
         "--health",
         metavar="ADDR:PORT",
@@ -75,4 +87,3 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--log-level", choices=LOG_LEVELS, help="default: SLUICE_LOG_LEVEL, then info"
     )
-    parser.set_defaults(handler=later("sluice_cli.run_command", "run"))

@@ -76,31 +76,13 @@ class Sluice:
         self.directory = Path(tempfile.mkdtemp(prefix="sluice-run-"))
         self.spool = spool or self.directory / "spool"
         self.log = self.directory / "sluice.log"
-        self.host, self.port, self.health_port = (
-            "127.0.0.1",
-            children.free_port(),
-            children.free_port(),
-        )
+        self.host = "127.0.0.1"
+        self.port, self.health_port = children.free_port(), children.free_port()
         self.server, self.dbname = server, dbname
-        create_catalog_role(server.admin_dsn)
-        credential = self.directory / "catalog.dsn"
-        credential.touch(0o600)
-        credential.write_text(
-            server.dsn(user=CATALOG_ROLE, password=_CATALOG_PASSWORD, dbname=dbname)
-        )
         command = [
-            str(_program()), "run",
-            "--policies", str(policies),
-            "--listen", f"{self.host}:{self.port}",
-            "--upstream", f"{server.host}:{server.port}",
-            "--catalog", str(credential),
-            "--namespace", namespace,
-            "--service-account", service_account,
-            "--health", f"{self.host}:{self.health_port}",
-            "--spool", str(self.spool),
-            "--state", str(self.directory / "state"),
-            "--opa", str(cache.opa()),
-        ]  # fmt: skip
+            *self._command(policies, self._credential()),
+            *("--namespace", namespace, "--service-account", service_account),
+        ]
         for key, value in (labels or {}).items():
             command += ["--labels", f"{key}={value}"]
         self.process = children.start(
@@ -111,6 +93,29 @@ class Sluice:
         except BaseException:
             self.stop()
             raise
+
+    def _credential(self) -> Path:
+        """Make the role that reads the catalog, and the file that says how it logs in."""
+        create_catalog_role(self.server.admin_dsn)
+        credential = self.directory / "catalog.dsn"
+        credential.touch(0o600)
+        credential.write_text(
+            self.server.dsn(user=CATALOG_ROLE, password=_CATALOG_PASSWORD, dbname=self.dbname)
+        )
+        return credential
+
+    def _command(self, policies: Path, credential: Path) -> list[str]:
+        return [
+            str(_program()), "run",
+            "--policies", str(policies),
+            "--listen", f"{self.host}:{self.port}",
+            "--upstream", f"{self.server.host}:{self.server.port}",
+            "--catalog", str(credential),
+            "--health", f"{self.host}:{self.health_port}",
+            "--spool", str(self.spool),
+            "--state", str(self.directory / "state"),
+            "--opa", str(cache.opa()),
+        ]  # fmt: skip
 
     def dsn(self, *, user: str, password: str, **more: str) -> str:
         """Return a DSN through Sluice."""

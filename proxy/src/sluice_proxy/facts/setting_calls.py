@@ -18,57 +18,62 @@ def setting(a: Analysis, body: Node, name: str, level: Level) -> None:
         ClientError: The setting may not be read, or not be given this value.
     """
     args = body.get("args", [])
-    setting = constant_string(args[0]) if args else None
-    if setting is None and name == "current_setting" and len(args) == 1:
+    named = constant_string(args[0]) if args else None
+    if named is None:
+        _unnamed(a, body, name, args)
+    elif name == "current_setting":
+        _read(a, body, named, args)
+    else:
+        _set(a, body, named, args, level)
+
+
+def _unnamed(a: Analysis, body: Node, name: str, args: list[Node]) -> None:
+    """Judge a call whose setting no constant names."""
+    if name == "current_setting" and len(args) == 1:
         _named_later(a, body, "pg_catalog.strpos(z.n, '.') OPERATOR(pg_catalog.=) 0")
-        return
-    if (
-        setting is None
-        and name == "set_config"
-        and len(args) == 3
-        and constant_string(args[1]) is not None
-    ):
+    elif name == "set_config" and len(args) == 3 and constant_string(args[1]) is not None:
         listed = ",".join(literal(item) for item in free_valued_names())
         _named_later(a, body, f"pg_catalog.lower(z.n) OPERATOR(pg_catalog.=) ANY (ARRAY[{listed}])")
-        return
-    if setting is None:
+    else:
         raise refused(
             f"permission denied for function {name}", hint="Name the setting by a constant."
         )
-    if name == "current_setting":
-        if not a.allow.setting_readable(setting):
-            if len(args) == 1:
-                raise refused(f'permission denied to examine "{setting}"')
-            start, end = extent(a, body)
-            a.around(
-                start,
-                end,
-                "CASE WHEN true THEN NULL::pg_catalog.text ELSE",
-                " END" + kept_name(a, body, name),
-            )
+
+
+def _read(a: Analysis, body: Node, named: str, args: list[Node]) -> None:
+    """Judge current_setting of a setting that is named."""
+    if a.allow.setting_readable(named):
         return
+    if len(args) == 1:
+        raise refused(f'permission denied to examine "{named}"')
+    start, end = extent(a, body)
+    a.around(
+        start,
+        end,
+        "CASE WHEN true THEN NULL::pg_catalog.text ELSE",
+        " END" + kept_name(a, body, "current_setting"),
+    )
+
+
+def _set(a: Analysis, body: Node, named: str, args: list[Node], level: Level) -> None:
+    """Judge set_config of a setting that is named."""
     value = constant_string(args[1]) if len(args) > 1 else None
-    local = args[2] if len(args) > 2 else None
-    if (
-        len(args) > 2
-        and free_valued(setting)
-        and _parameter(args[1])
-        and unwrap(args[2])[0] in ("A_Const", "TypeCast")
-    ):
+    local = len(args) > 2 and unwrap(args[2])[0] in ("A_Const", "TypeCast")
+    if local and free_valued(named) and _parameter(args[1]):
         return
-    if value is None or local is None or unwrap(local)[0] not in ("A_Const", "TypeCast"):
+    if value is None or not local:
         raise refused(
-            f"permission denied for function {name}",
+            "permission denied for function set_config",
             hint="Give the value as a constant, or use SET.",
         )
-    reason = settings_allowed(setting, value)
+    reason = settings_allowed(named, value)
     if reason is not None:
         raise refused(
-            f'permission denied to set parameter "{setting}"',
+            f'permission denied to set parameter "{named}"',
             detail=f"{reason[0].upper()}{reason[1:]}.",
             hint="Leave the setting as the database's owner has it.",
         )
-    if setting.lower() == "search_path":
+    if named.lower() == "search_path":
         if id(body) not in a.top_targets or level.parent is not None:
             raise refused(
                 "permission denied to set search_path inside a query", hint="Use SET search_path."
