@@ -93,6 +93,10 @@ class AllowList:
         """Return whether a pg_catalog function's result depends on arguments and clock alone."""
         return self.functions.get(name) in {"values", "volatile"}
 
+    def may_read_data(self, name: str) -> bool:
+        """Return whether a pg_catalog function's result may depend on what tables hold, or on how much."""
+        return self.functions.get(name) in {None, "size", "sequence", "definition"}
+
     def is_aggregate(self, name: str) -> bool:
         """Return whether a pg_catalog function may be an aggregate or window function."""
         return name in self.aggregates

@@ -23,6 +23,9 @@ from sluice_proxy.catalog.types import TypeTable
 Row = Mapping[str, Any]
 
 SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
+_NOT_LISTED = Function(
+    0, "pg_temp", "a function that is not listed", "a function that is not listed", 0
+)
 HASH_SIGNATURE = "sluice.hash(text)"
 """The function that ``sluice sql hash`` prints for the database's owner."""
 
@@ -111,12 +114,27 @@ def build(rows: Rows, version: int, functions: FunctionKnowledge) -> Catalog:
             owned_by=owners.get(oid),
             partition_key=partition_keys.get(oid, frozenset()),
         )
-    by_oid = _with_views(plain, rows.views, functions)
-    return _assemble(rows, by_oid, version)
+    called = _functions(rows.functions)
+    operators = _operators(rows.operators)
+    source = LineageSource({(r.schema, r.name): r for r in plain.values()}, functions, operators)
+    by_oid = _with_views(plain, rows.views, source, called)
+    return _assemble(rows, by_oid, version, called, operators)
 
 
-def _assemble(rows: Rows, by_oid: Mapping[int, Relation], version: int) -> Catalog:
-    functions = _functions(rows.functions)
+def _operators(rows: Iterable[Row]) -> Mapping[str, frozenset[str]]:
+    operators: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        operators[row["name"]].add(row["schema"])
+    return {name: frozenset(schemas) for name, schemas in operators.items()}
+
+
+def _assemble(
+    rows: Rows,
+    by_oid: Mapping[int, Relation],
+    version: int,
+    functions: Mapping[str, tuple[Function, ...]],
+    operators: Mapping[str, frozenset[str]],
+) -> Catalog:
     sealed = any(
         f.signature == HASH_SIGNATURE and row["sealed"]
         for row in rows.functions
@@ -127,9 +145,6 @@ def _assemble(rows: Rows, by_oid: Mapping[int, Relation], version: int) -> Catal
     for row in rows.types:
         if row["schema"] != "pg_catalog":
             types[row["name"]].add(row["schema"])
-    operators: dict[str, set[str]] = defaultdict(set)
-    for row in rows.operators:
-        operators[row["name"]].add(row["schema"])
     indexes: dict[str, set[tuple[str, int]]] = defaultdict(set)
     for row in rows.indexes:
         table = by_oid.get(row["relation"])
@@ -142,7 +157,7 @@ def _assemble(rows: Rows, by_oid: Mapping[int, Relation], version: int) -> Catal
         relations={(r.schema, r.name): r for r in by_oid.values()},
         by_oid=by_oid,
         functions=functions,
-        operators={name: frozenset(schemas) for name, schemas in operators.items()},
+        operators=operators,
         types={name: frozenset(schemas) for name, schemas in types.items()},
         schemas=frozenset(row["name"] for row in rows.schemas),
         builtin_functions=_shared(tuple(rows.builtin_functions[0]["names"])),
@@ -260,10 +275,13 @@ def _column(row: Row, types: TypeTable, index: _Index) -> Column:
 
 
 def _with_views(
-    plain: Mapping[int, Relation], views: Iterable[Row], functions: FunctionKnowledge
+    plain: Mapping[int, Relation],
+    views: Iterable[Row],
+    source: LineageSource,
+    functions: Mapping[str, tuple[Function, ...]],
 ) -> dict[int, Relation]:
     """Add lineage to the views among the relations."""
-    source = LineageSource({(r.schema, r.name): r for r in plain.values()}, functions)
+    by_function = {each.oid: each for found in functions.values() for each in found}
     by_oid = dict(plain)
     for row in views:
         relation = plain.get(row["oid"])
@@ -274,7 +292,7 @@ def _with_views(
             row["definition"],
             frozenset(row["relations"]),
             source,
-            calls_functions=row["calls_functions"],
+            called=tuple(by_function.get(oid, _NOT_LISTED) for oid in row["functions"]),
         )
         by_oid[relation.oid] = replace(relation, view=view)
     return by_oid

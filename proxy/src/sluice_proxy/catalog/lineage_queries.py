@@ -45,6 +45,10 @@ class FunctionKnowledge(Protocol):
         """Return whether it may be an aggregate or window function."""
         ...
 
+    def may_read_data(self, name: str) -> bool:
+        """Return whether its result may depend on what tables hold, beside its arguments."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LineageSource:
@@ -52,6 +56,8 @@ class LineageSource:
 
     by_name: Mapping[tuple[str, str], Relation]
     functions: FunctionKnowledge
+    operators: Mapping[str, frozenset[str]]
+    """Schemas other than pg_catalog that have an operator of this name which no extension owns."""
 
 
 class Resolver:
@@ -59,6 +65,8 @@ class Resolver:
 
     def __init__(self, source: LineageSource) -> None:
         self._source = source
+        self.catalogs: set[int] = set()
+        """Catalogs that were met."""
         self._keys: dict[int, tuple[str, ...]] = {}
         """Primary keys of the relations that were met."""
 
@@ -92,6 +100,7 @@ class Resolver:
             outer.decides |= scope.decides
             outer.nulls |= scope.nulls
             outer.decides_unknown |= scope.decides_unknown
+            outer.conditions |= scope.conditions
         return outputs, base
 
     def _order_sources(
@@ -250,6 +259,8 @@ class Resolver:
         if relation is None:
             raise UnknownError
         self._keys[relation.oid] = relation.primary_key
+        if schema == "pg_catalog":
+            self.catalogs.add(relation.oid)
         outputs = tuple(
             Output(c.name, frozenset({(relation.oid, c.name)}), (relation.oid, c.name))
             for c in relation.columns

@@ -60,9 +60,12 @@ class Scope:
     nulls: set[Source] = field(default_factory=set[Source])
     """The same, where only IS NULL is asked."""
     decides_unknown: bool = False
+    conditions: bool = False
+    """Something decides which rows there are."""
 
     def decide(self, sources: Sources) -> None:
         """Record that which rows there are hangs on these."""
+        self.conditions = True
         if sources is None:
             self.decides_unknown = True
         else:

@@ -69,6 +69,20 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Function:
+    """One function or aggregate outside pg_catalog, or a pg_catalog one when asked for."""
+
+    oid: int
+    schema: str
+    name: str
+    signature: str
+    """``schema.name(type, type)`` with input types as ``format_type`` prints them under an empty search_path."""
+    argument_count: int
+    extension: str | None = None
+    """The extension that owns it, else None."""
+
+
+@dataclass(frozen=True, slots=True)
 class ViewColumn:
     """Where one output column of a view comes from."""
 
@@ -94,6 +108,9 @@ class View:
     None when that is not known."""
     decided_by_null: frozenset[tuple[int, str]] = frozenset()
     """The same of pairs of which only IS NULL is asked."""
+    decided_by_calls: frozenset[Function] = frozenset()
+    """Functions and operators on which its rows may hang and that may read anything: all outside pg_catalog, and of
+    pg_catalog those that tell of more than their arguments and the session. Operators have the oid 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,20 +161,6 @@ class Relation:
     def column(self, name: str) -> Column | None:
         """Return the live column of that name."""
         return next((column for column in self.columns if column.name == name), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """One function or aggregate outside pg_catalog, or a pg_catalog one when asked for."""
-
-    oid: int
-    schema: str
-    name: str
-    signature: str
-    """``schema.name(type, type)`` with input types as ``format_type`` prints them under an empty search_path."""
-    argument_count: int
-    extension: str | None = None
-    """The extension that owns it, else None."""
 
 
 @dataclass(frozen=True, slots=True)

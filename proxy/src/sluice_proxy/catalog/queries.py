@@ -206,9 +206,9 @@ SELECT c.oid, pg_catalog.pg_get_viewdef(c.oid) AS definition,
        ARRAY(SELECT DISTINCT d.refobjid FROM pg_catalog.pg_rewrite r
              JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid
              WHERE r.ev_class = c.oid AND d.refclassid = 1259 AND d.refobjid <> c.oid) AS relations,
-       EXISTS (SELECT FROM pg_catalog.pg_rewrite r
-               JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid
-               WHERE r.ev_class = c.oid AND d.refclassid = 1255) AS calls_functions
+       ARRAY(SELECT DISTINCT d.refobjid FROM pg_catalog.pg_rewrite r
+             JOIN pg_catalog.pg_depend d ON d.classid = 2618 AND d.objid = r.oid
+             WHERE r.ev_class = c.oid AND d.refclassid = 1255) AS functions
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('v', 'm') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema')

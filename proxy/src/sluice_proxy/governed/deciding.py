@@ -1,11 +1,13 @@
-"""Views whose rows masked columns decide: that a row is there tells of the value, whatever the view shows of it."""
+"""Views whose rows hidden values decide: that a row is there tells of the value, whatever the view shows of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sluice_proxy.catalog.model import Relation, View
-from sluice_proxy.governed.classes import Classes
+from sluice_proxy import allowlists
+from sluice_proxy.catalog.model import Function, Relation, View
+from sluice_proxy.governed.classes import SYSTEM_SCHEMAS, Classes
 from sluice_proxy.governed.entries import RowFilters, is_pattern
 
 _NULL_SHOWN = frozenset({"none", "hash", "year", "bucket", "first", "last", "partial", "email"})
@@ -18,6 +20,8 @@ class Deciding:
 
     classes: Classes
     filters: RowFilters
+    sequences: Mapping[int, str]
+    """Why nothing may read a sequence, by oid."""
     _known: dict[int, str | None] = field(default_factory=dict[int, "str | None"])
 
     def denial(self, relation: Relation) -> str | None:
@@ -35,9 +39,15 @@ class Deciding:
         catalog = self.classes.catalog
         below = [base for oid in sorted(view.relations) if (base := catalog.by_oid.get(oid))]
         for base in below:
-            inherited = self.denial(base)
+            inherited = self.denial(base) or self.sequences.get(base.oid) or self._of_catalog(base)
             if inherited is not None:
                 return f'view "{relation.qualified}" reads "{base.qualified}": {inherited}'
+        for function in sorted(view.decided_by_calls, key=lambda each: each.signature):
+            if self._hides and not self._harmless(function):
+                return (
+                    f'which rows view "{relation.qualified}" has may hang on {function.signature}, which may read '
+                    f"anything; {_way_out(relation)}"
+                )
         decided = view.decided_by
         if decided is None:
             decided = frozenset((base.oid, each.name) for base in below for each in base.columns)
@@ -50,7 +60,35 @@ class Deciding:
                 continue
             return (
                 f'which rows view "{relation.qualified}" has may hang on column "{name}" of "{base.qualified}", '
-                f'which is masked; add a rowFilters entry for "{relation.qualified}" to the policy, '
-                "with where or exempt: true"
+                f"which is masked; {_way_out(relation)}"
             )
         return None
+
+    @property
+    def _hides(self) -> bool:
+        masks = self.classes.entries.decision.masks.values()
+        return self.filters.any or any(mask.kind != "none" for mask in masks)
+
+    def _harmless(self, function: Function) -> bool:
+        catalog, decision = self.classes.catalog, self.classes.entries.decision
+        if function.signature in decision.trusted_functions:
+            return True
+        try:
+            known = allowlists.for_major(catalog.server_major)
+        except allowlists.UnsupportedMajorError:
+            return False
+        return known.extension_function(function) is not None
+
+    def _of_catalog(self, base: Relation) -> str | None:
+        """Return why the rows of a catalog tell something, whatever a view shows of them."""
+        if base.schema not in SYSTEM_SCHEMAS:
+            return None
+        try:
+            access = allowlists.for_major(self.classes.catalog.server_major).relation(base.qualified)
+        except allowlists.UnsupportedMajorError as error:
+            return str(error)
+        return "its rows tell of hidden rows or masked values" if access.denied or access.rows else None
+
+
+def _way_out(relation: Relation) -> str:
+    return f'add a rowFilters entry for "{relation.qualified}" to the policy, with where or exempt: true'

@@ -64,19 +64,27 @@ def governed_relations(
 def _work_out(catalog: Catalog, decision: SessionDecision) -> dict[int, GovernedRelation]:
     classes = Classes(catalog, Entries(decision))
     rules = RowRules(catalog, RowFilters(decision))
-    deciding = Deciding(classes, rules.filters)
+    sequences: dict[int, str] = {}
+    deciding = Deciding(classes, rules.filters, sequences)
     found: dict[int, GovernedRelation] = {}
-    for relation in catalog.by_oid.values():
-        if relation.schema in SYSTEM_SCHEMAS or relation.kind is RelationKind.SEQUENCE:
-            continue
-        governed = _governed(relation, classes, rules, deciding)
-        if governed is not None:
-            found[relation.oid] = governed
+
+    def govern(*, views: bool) -> None:
+        for relation in catalog.by_oid.values():
+            if relation.schema in SYSTEM_SCHEMAS or relation.kind is RelationKind.SEQUENCE:
+                continue
+            if (relation.view is not None) is views:
+                governed = _governed(relation, classes, rules, deciding)
+                if governed is not None:
+                    found[relation.oid] = governed
+
+    govern(views=False)
     for relation in catalog.by_oid.values():
         if relation.kind is RelationKind.SEQUENCE:
             denial = _sequence_denial(relation, catalog, found)
             if denial is not None:
                 found[relation.oid] = GovernedRelation(relation, {}, {}, (), frozenset(), denial)
+                sequences[relation.oid] = denial
+    govern(views=True)
     for relation, masks, denial, rows in catalogs.governed(
         catalog, {o: g.classes for o, g in found.items()}
     ):
