@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import queue
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -24,177 +18,8 @@ import pytest
 
 from sluice_cli.exits import Exit
 
-SCHEMA = """\
-CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL);
-INSERT INTO users VALUES (1, 'ann@example.com'), (2, 'bob@example.com');
-"""
-CLASSIFICATION = """\
-apiVersion: sluice.dev/v1alpha1
-kind: DataClassification
-metadata: {{name: shop, namespace: shop}}
-spec:
-  database: {{hosts: [127.0.0.1], port: {port}, name: {name}}}
-  unreviewedColumns: mask
-  columns:
-    - {{table: public.users, column: email, class: pii.email}}
-    - {{table: public.users, column: id, class: public}}
-"""
-POLICY = """\
-apiVersion: sluice.dev/v1alpha1
-kind: DatabaseAccessPolicy
-metadata: {name: support, namespace: shop}
-spec:
-  databases: {names: [shop]}
-  rules:
-    - name: read
-      effect: allow
-      actions: [select, session]
-      classes: [pii]
-  masks:
-    - {class: pii.email, mask: redact}
-"""
 RAW, REDACTED = "ann@example.com", "***"
 EMAIL = "SELECT email FROM users WHERE id = 1"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-@dataclass
-class Running:
-    process: subprocess.Popen[str]
-    port: int
-    health: int
-    policies: Path
-    dsn: str
-    ready: str = ""
-    errors: list[str] = field(default_factory=list)
-
-    def connect(self, **parameters: object) -> psycopg.Connection:
-        info = psycopg.conninfo.conninfo_to_dict(self.dsn)
-        info |= {"host": "127.0.0.1", "port": self.port, "sslmode": "disable"} | parameters
-        return psycopg.connect(**info, autocommit=True)
-
-    def get(self, path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}") as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    def events(self, name: str) -> list[dict]:
-        found = []
-        for line in list(self.errors):
-            with contextlib.suppress(ValueError):
-                document = json.loads(line)
-                if document.get("event") == name:
-                    found.append(document)
-        return found
-
-    def wait_event(self, name: str, seconds: float = 10) -> dict:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            if found := self.events(name):
-                return found[-1]
-            time.sleep(0.01)
-        raise AssertionError(f"no {name!r} in\n" + "".join(self.errors))
-
-    def children(self) -> list[psutil.Process]:
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def write(self, **changes: str) -> None:
-        text = POLICY
-        for old, new in changes.items():
-            text = text.replace(old, new)
-        temporary = self.policies / ".support.new"
-        temporary.write_text(text)
-        temporary.replace(self.policies / "support.yaml")
-
-
-class Starting:
-    def __init__(self, opa: Path, directory: Path) -> None:
-        self.opa = opa
-        self.directory = directory
-
-    def command(self, *more: str) -> list[str]:
-        return [sys.executable, "-m", "sluice_cli", "run", *more]
-
-    @contextlib.contextmanager
-    def __call__(
-        self,
-        dsn: str,
-        *,
-        policy: str = POLICY,
-        catalog_dsn: str | None = None,
-        drain_time: str = "2s",
-    ) -> Iterator[Running]:
-        info = psycopg.conninfo.conninfo_to_dict(dsn)
-        policies = self.directory / "policies"
-        policies.mkdir()
-        classification = CLASSIFICATION.format(port=info["port"], name=info["dbname"])
-        (policies / "classification.yaml").write_text(classification)
-        (policies / "support.yaml").write_text(policy)
-        catalog = self.directory / "catalog.dsn"
-        catalog.write_text(catalog_dsn or dsn)
-        port, health = free_port(), free_port()
-        command = self.command(
-            *("--policies", str(policies), "--listen", f"127.0.0.1:{port}"),
-            *("--upstream", f"127.0.0.1:{info['port']}", "--catalog", str(catalog)),
-            *("--health", f"127.0.0.1:{health}", "--state", str(self.directory / "state")),
-            *("--namespace", "shop", "--opa", str(self.opa), "--drain", drain_time),
-        )
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        running = Running(process, port, health, policies, dsn)
-        lines: queue.Queue[str] = queue.Queue()
-        threads = [
-            threading.Thread(target=drain, args=(process.stderr, running.errors.append)),
-            threading.Thread(target=drain, args=(process.stdout, lines.put)),
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            running.ready = first_line(lines, running)
-            yield running
-        finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(20)
-                process.kill()
-                process.wait()
-            for thread in threads:
-                thread.join()
-            process.stdout.close()
-            process.stderr.close()
-
-
-def drain(stream, put) -> None:
-    for line in stream:
-        put(line)
-
-
-def first_line(lines: queue.Queue[str], running: Running) -> str:
-    for _ in range(300):
-        with contextlib.suppress(queue.Empty):
-            return lines.get(timeout=0.1)
-        if running.process.poll() is not None:
-            break
-    raise AssertionError("not ready:\n" + "".join(running.errors))
-
-
-@pytest.fixture
-def start(opa, tmp_path) -> Starting:
-    return Starting(opa, tmp_path)
-
-
-@pytest.fixture
-def database(new_database) -> str:
-    return new_database(SCHEMA)
 
 
 def value(connection: psycopg.Connection, sql: str = EMAIL):
@@ -238,7 +63,7 @@ def test_broken_file_is_reported_with_its_line_and_the_last_good_set_stays(start
 
 
 def test_session_that_becomes_restricted_is_closed_with_a_hint(start, database):
-    opened = POLICY.replace("class: pii.email, mask: redact", "class: '*', mask: none")
+    opened = start.policy.replace("class: pii.email, mask: redact", "class: '*', mask: none")
     with start(database, policy=opened) as running:
         with running.connect() as client:
             assert value(client) == RAW
@@ -307,11 +132,11 @@ def test_catalog_role_that_cannot_log_in_leaves_it_ready_and_refuses_restricted_
         assert info["password"] not in "".join(running.errors) + text
 
 
-def fails(start: Starting, tmp_path: Path, *more: str, environment=None) -> tuple[int, str]:
+def fails(start: Any, tmp_path: Path, *more: str, environment=None) -> tuple[int, str]:
     policies = tmp_path / "given"
     if not policies.exists():
         policies.mkdir()
-        text = CLASSIFICATION.format(port=5432, name="shop")
+        text = start.classification(5432, "shop")
         (policies / "classification.yaml").write_text(text)
     command = start.command("--policies", str(policies), "--state", str(tmp_path / "s"), *more)
     if "--opa" not in more:
@@ -343,7 +168,7 @@ def test_old_opa_ends_with_its_code(start, tmp_path):
 
 def test_broken_policies_end_with_their_code(start, tmp_path):
     (tmp_path / "given").mkdir()
-    (tmp_path / "given" / "a.yaml").write_text(POLICY.replace("allow", "alow"))
+    (tmp_path / "given" / "a.yaml").write_text(start.policy.replace("allow", "alow"))
     code, errors = fails(start, tmp_path)
     assert code == Exit.POLICIES
     assert "a.yaml:8" in errors
@@ -362,7 +187,12 @@ def test_address_in_use_ends_with_its_code(start, tmp_path):
 def test_spool_that_cannot_be_opened_ends_with_its_code(start, tmp_path):
     (tmp_path / "file").write_text("")
     code, errors = fails(
-        start, tmp_path, "--listen", f"127.0.0.1:{free_port()}", "--spool", str(tmp_path / "file")
+        start,
+        tmp_path,
+        "--listen",
+        f"127.0.0.1:{start.free_port()}",
+        "--spool",
+        str(tmp_path / "file"),
     )
     assert code == Exit.SPOOL
     assert "spool" in errors
@@ -394,7 +224,7 @@ def test_signal_while_starting_ends_it_and_leaves_nothing(start, tmp_path):
     slow.chmod(0o755)
     policies = tmp_path / "given"
     policies.mkdir()
-    (policies / "c.yaml").write_text(CLASSIFICATION.format(port=5432, name="shop"))
+    (policies / "c.yaml").write_text(start.classification(5432, "shop"))
     command = start.command("--policies", str(policies), "--state", str(tmp_path / "s"))
     with subprocess.Popen(
         [*command, "--opa", str(slow)], stderr=subprocess.PIPE, text=True
