@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sluice_proxy.catalog.model import ColumnType
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.constraints import column, constraint
-from sluice_proxy.facts.lasting import ddl_refused, default_schema, made
+from sluice_proxy.facts.lasting import ddl_refused, default_schema, governed_refused, made
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.scopes import Level, Source
@@ -121,16 +122,61 @@ def create_domain(a: Analysis, body: Node) -> SessionEffects | None:
 
 
 def alter_enum(a: Analysis, body: Node) -> SessionEffects | None:
-    """ALTER TYPE … ADD VALUE."""
+    """ALTER TYPE … ADD VALUE and RENAME VALUE."""
     a.kind = "alter type"
-    if "newVal" not in body or "oldVal" in body:
-        raise ddl_refused("ALTER TYPE … RENAME VALUE")
     parts = strings(body["typeName"])
-    if len(parts) > 2 or parts[0].startswith("pg_"):
+    if "oldVal" in body:
+        _check_changed(a, parts, "ALTER TYPE … RENAME VALUE")
+    elif len(parts) > 2 or parts[0].startswith("pg_"):
         raise ddl_refused("ALTER TYPE")
     a.actions.add("ddl.alter")
     a.nameless = True
     return _REFRESH
+
+
+def rename_type(a: Analysis, body: Node) -> SessionEffects | None:
+    """ALTER TYPE … RENAME TO."""
+    a.kind = "alter type"
+    parts = strings(body["object"]["List"]["items"])
+    _check_changed(a, parts, "ALTER TYPE … RENAME")
+    if body["newname"] in a.allow.types:
+        raise ddl_refused("ALTER TYPE … RENAME to the name of one of PostgreSQL's own types")
+    _check_unspoken(a, body["newname"], "ALTER TYPE … RENAME")
+    a.actions.add("ddl.alter")
+    a.nameless = True
+    return _REFRESH
+
+
+def _check_changed(a: Analysis, parts: list[str], what: str) -> None:
+    """Check that what a type is called, or its labels, decide nothing for a policy.
+
+    Raises:
+        ClientError: A policy's mask or filter names it, or a column of a governed relation is made of it.
+    """
+    if len(parts) > 2 or parts[0].startswith("pg_") or parts[0] == "information_schema":
+        raise ddl_refused(what)
+    name = parts[-1]
+    _check_unspoken(a, name, what)
+    catalog = a.context.catalog
+    relations = () if catalog is None else (catalog.by_oid[oid] for oid in a.governed)
+    columns = (column for relation in relations for column in relation.columns)
+    if catalog is None or any(name in _made_of(column.type) for column in columns):
+        raise governed_refused(f'{what} of "{name}"')
+
+
+def _made_of(kind: ColumnType) -> set[str]:
+    """Return the bare names of the types that a column's type is made of."""
+    names = {each.partition(".")[2] for each in (kind.base_name, kind.element) if each is not None}
+    return names.union(*(_made_of(field) for _, field in kind.fields))
+
+
+def _check_unspoken(a: Analysis, name: str, what: str) -> None:
+    """Check that no text of a policy could mean the type."""
+    decision = a.context.decision
+    texts = [each.parts for each in decision.row_filters]
+    texts += [each.parts for each in decision.masks.values() if each.parts]
+    if any(name.lower() in str(part).lower() for parts in texts for part in parts):
+        raise governed_refused(f'{what} of "{name}"')
 
 
 def drop_type(a: Analysis, body: Node) -> SessionEffects | None:

@@ -116,7 +116,13 @@ STATEMENTS: dict[str, Treatment] = {
             "CreateEnumStmt": "Where the policy has ddl.create.",
             "CompositeTypeStmt": "Where the policy has ddl.create.",
             "CreateDomainStmt": "Where the policy has ddl.create.",
-            "AlterEnumStmt": "ADD VALUE where the policy has ddl.alter.",
+            "AlterEnumStmt": (
+                "ADD VALUE where the policy has ddl.alter; RENAME VALUE of types that no governed column has."
+            ),
+            "GrantStmt": (
+                "Of named tables, views and sequences that are not governed, and of USAGE of schemas, where the policy "
+                "has ddl.grant."
+            ),
             "CreateExtensionStmt": "IF NOT EXISTS of one that is installed, which changes nothing.",
             "AlterTableStmt": "Own temporary tables; others that are not governed where the policy has ddl.alter.",
             "AlterSeqStmt": "Own temporary sequences; others that are not governed where the policy has ddl.alter.",
@@ -125,8 +131,8 @@ STATEMENTS: dict[str, Treatment] = {
                 "extensions where the policy has ddl.alter."
             ),
             "RenameStmt": (
-                "Own temporary tables, views, indexes and sequences; others that are not governed and their columns "
-                "where the policy has ddl.alter."
+                "Own temporary tables, views, indexes and sequences; others that are not governed and their columns, "
+                "and types that no governed column has, where the policy has ddl.alter."
             ),
             "DropStmt": (
                 "Own temporary tables and their indexes, views and sequences; others that are not governed, empty "
@@ -189,7 +195,6 @@ STATEMENTS: dict[str, Treatment] = {
             "DropOwnedStmt",
             "DropRoleStmt",
             "GrantRoleStmt",
-            "GrantStmt",
             "ReassignOwnedStmt",
         ),
     ),

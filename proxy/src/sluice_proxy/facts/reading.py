@@ -218,6 +218,7 @@ _ANY_DDL = frozenset(
         "CreateStmt",
         "DoStmt",
         "DropStmt",
+        "GrantStmt",
         "IndexStmt",
         "RefreshMatViewStmt",
         "RenameStmt",
@@ -254,7 +255,6 @@ _COMMANDS = {
     "DefineStmt": "CREATE AGGREGATE, COLLATION, OPERATOR, TEXT SEARCH and TYPE of an own kind",
     "DropdbStmt": "DROP DATABASE",
     "GrantRoleStmt": "GRANT and REVOKE of roles",
-    "GrantStmt": "GRANT and REVOKE",
     "RuleStmt": "CREATE RULE",
     "SecLabelStmt": "SECURITY LABEL",
 }
@@ -262,7 +262,6 @@ _COMMANDS = {
 _INSTEAD = {
     "CreateFunctionStmt": "Let the database's owner create the function, and list it as trusted if it is harmless.",
     "AlterOwnerStmt": "ALTER TABLE … OWNER TO CURRENT_USER works; let the database's owner do the rest.",
-    "GrantStmt": "Let the database's owner grant it; ALTER DEFAULT PRIVILEGES, set once, spares it.",
 }
 """What to do in the place of a statement."""
 

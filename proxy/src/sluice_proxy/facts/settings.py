@@ -79,6 +79,14 @@ _HARMLESS = frozenset(
         "min_parallel_index_scan_size",
         "plan_cache_mode",
         "constraint_exclusion",
+        "default_statistics_target",
+        "default_toast_compression",
+        "maintenance_io_concurrency",
+        "max_parallel_maintenance_workers",
+        "parallel_leader_participation",
+        "pg_trgm.similarity_threshold",
+        "pg_trgm.strict_word_similarity_threshold",
+        "pg_trgm.word_similarity_threshold",
         "cursor_tuple_fraction",
         "default_text_search_config",
         "recursive_worktable_factor",
@@ -111,6 +119,8 @@ _ONLY: dict[str, frozenset[str]] = {
     "synchronize_seqscans": frozenset({"on", "off", "true", "false", "yes", "no", "1", "0"}),
     "default_table_access_method": frozenset({"heap"}),
     "default_tablespace": frozenset({""}),
+    "default_with_oids": frozenset({"off", "false", "no", "0"}),
+    "temp_tablespaces": frozenset({""}),
     "xmlbinary": frozenset({"base64", "hex"}),
 }
 _BACK_ONLY = frozenset({"role", "session_authorization"})

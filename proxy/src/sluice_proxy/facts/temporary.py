@@ -25,6 +25,7 @@ from sluice_proxy.facts.lasting import (
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import Resolved, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood, refused
+from sluice_proxy.facts.rights import only_owner, own
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.tree import Node, dictionaries, parse, strings, unwrap
 from sluice_proxy.governed import spoken_of
@@ -234,9 +235,12 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
         a.visit(body["relation"])
         a.actions.add("ddl.alter")
         return None
-    if body.get("objtype") != "OBJECT_TABLE":
+    kinds = TABLES
+    if only_owner(body) and body.get("objtype") in _OWNED:
+        kinds = _OWNED[body["objtype"]]
+    elif body.get("objtype") != "OBJECT_TABLE":
         raise ddl_refused("ALTER")
-    table = changed(a, body["relation"], "ALTER TABLE", "ddl.alter")
+    table = changed(a, body["relation"], "ALTER TABLE", "ddl.alter", kinds)
     if table.schema != "pg_temp":
         a.place = table
     level = indexes.columns_level(table)
@@ -259,6 +263,14 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
     return _REFRESH
 
 
+_OWNED = {
+    "OBJECT_TABLE": TABLES + "vmS",
+    "OBJECT_SEQUENCE": "S",
+    "OBJECT_VIEW": "v",
+    "OBJECT_MATVIEW": "m",
+}
+
+
 def _form_refused(form: str) -> Exception:
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", form.removeprefix("AT_")).upper()
     words = words.replace("TRIG ", "TRIGGER ")
@@ -273,8 +285,7 @@ def _alteration(a: Analysis, table: Resolved, command: Node) -> bool:
     """Say whether a form of ALTER TABLE is known to be harmless for the table."""
     form = command.get("subtype", "AT_AddColumn")
     if form == "AT_ChangeOwner":
-        role = command["newowner"]
-        return role.get("rolename", a.context.role) == a.context.role
+        return own(a, command["newowner"])
     if form == "AT_ValidateConstraint":
         # Of a foreign key it tells which keys there are in another table.
         return table.schema == "pg_temp" or a.context.decision.write_oracle_keys_accepted

@@ -14,6 +14,7 @@ from sluice_proxy.facts import (
     lasting_views,
     objects,
     prepared,
+    rights,
     session_state,
     temporary,
     whole_tables,
@@ -50,6 +51,12 @@ def _drop(a: Analysis, body: Node) -> SessionEffects | None:
     return _DROPS.get(body["removeType"], temporary.drop)(a, body)
 
 
+def _rename(a: Analysis, body: Node) -> SessionEffects | None:
+    if a.enforcing and body.get("renameType") in ("OBJECT_TYPE", "OBJECT_DOMAIN"):
+        return definitions.rename_type(a, body)
+    return temporary.rename(a, body)
+
+
 HANDLERS: dict[str, Handler] = {
     "AlterEnumStmt": definitions.alter_enum,
     "AlterSeqStmt": objects.alter_sequence,
@@ -75,13 +82,14 @@ HANDLERS: dict[str, Handler] = {
     "ExecuteStmt": prepared.execute,
     "ExplainStmt": explaining.explain,
     "FetchStmt": prepared.fetch,
+    "GrantStmt": rights.grant,
     "IndexStmt": indexes.create,
     "ListenStmt": channels.listen,
     "LockStmt": whole_tables.lock,
     "NotifyStmt": channels.notify,
     "PrepareStmt": prepared.prepare,
     "RefreshMatViewStmt": lasting_views.refresh,
-    "RenameStmt": temporary.rename,
+    "RenameStmt": _rename,
     "TransactionStmt": session_state.transaction,
     "TruncateStmt": whole_tables.truncate,
     "UnlistenStmt": channels.unlisten,
