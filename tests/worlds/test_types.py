@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import sys
 from collections.abc import Iterator
 
 import pytest
 
-from sluice_dev.cache import ROOT
 from sluice_dev.restricted import Restriction
+from sluice_dev.worlds.extremes import EXTREMES
 from sluice_dev.worlds.identity import described
 from sluice_dev.worlds.judging import errors
 from sluice_dev.worlds.wire import Connection, Message, extended, query
@@ -19,20 +17,7 @@ ROLE = "zoo_reader"
 MASKS = {"redact": "redact", "nothing": "null"}
 
 
-def _values() -> dict[str, list[str]]:
-    """Return a type's values that are no constant of any mask, by type."""
-    path = ROOT / "tests/sluice_proxy/test_masks.py"
-    spec = importlib.util.spec_from_file_location("worlds_masks", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    found: dict[str, list[str]] = module.EXTREMES
-    return found
-
-
-TYPES = list(_values())
+TYPES = list(EXTREMES)
 SCHEMA = """
 CREATE EXTENSION citext; CREATE EXTENSION hstore;
 CREATE TYPE public.mood AS ENUM ('it''s', 'sad');
@@ -49,7 +34,7 @@ def _tables() -> Iterator[str]:
         columns = ", ".join(f"n{i} {kind}, m{i} {kind} NOT NULL" for i, kind in enumerate(TYPES))
         yield f"CREATE TABLE public.{name} ({columns});"
         values: list[str] = []
-        for kind, known in _values().items():
+        for kind, known in EXTREMES.items():
             literal = "'" + known[-1].replace("'", "''") + f"'::{kind.partition(' COLLATE')[0]}"
             values += [literal, literal]
         yield f"INSERT INTO public.{name} VALUES ({', '.join(values)});"
