@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 import random
 from typing import Any
@@ -308,197 +307,15 @@ def test_refusals_are_those_of_the_contract(library: Any, schemas: dict[str, Any
         assert not answer["statement"]["allow"]
 
 
-class Opinion:
-    """What the combination should be, said again in another language and as plainly as possible."""
-
-    def __init__(self, data: Any, question: Any) -> None:
-        self.question = question
-        self.statement = question["statement"]
-        self.database = data["databases"]["o/db"]
-        actor = question["identity"]["actor"]
-        self.actor = actor if actor and actor["assurance"] == "verified" else None
-        self.layers: dict[str, list[Any]] = {"workload": [], "actor": [], "doubt": []}
-        for policy in data["policies"]:
-            how = self.selects(policy)
-            if how and policy["mode"] == "enforce":
-                self.layers[how].append(policy)
-        self.restricting = list(itertools.chain.from_iterable(self.layers.values()))
-
-    def selects(self, policy: Any) -> str | None:
-        found: set[str] = set()
-        for entry in policy.get("subjects", [{}]):
-            namespaces = entry.get("workload", {}).get("namespaces", ["a", "b"])
-            if self.question["identity"]["workload"]["namespace"] not in namespaces:
-                continue
-            if "app" not in entry.get("role", {}).get("names", ["app"]):
-                continue
-            if "actor" not in entry:
-                found.add("workload")
-            elif self.actor is None:
-                found.add("doubt")
-            elif self.actor["kind"] in entry["actor"].get("kinds", ["human", "agent"]):
-                found.add("actor")
-        return next((how for how in ("workload", "actor", "doubt") if how in found), None)
-
-    def in_force(self, rule: Any) -> bool:
-        clock = self.question["clock"]
-        if "when" not in rule:
-            return True
-        if not clock["trusted"]:
-            return rule["effect"] == "deny"
-        return clock["now_ns"] == NOON_NS
-
-    def allowed(self) -> bool:
-        if not self.database["allowed"]:
-            return False
-        rights = {how: self.rights(how) for how in ("workload", "actor")}
-        if not rights["workload"]:
-            return False
-        if any(self.denies(policy) for policy in self.restricting) or self.oracle_denies():
-            return False
-        return all(self.covered(found) for found in rights.values() if found)
-
-    def rights(self, how: str) -> list[Any]:
-        return [r for p in self.layers[how] for r in p["rules"] if r["effect"] == "allow"]
-
-    def denies(self, policy: Any) -> bool:
-        actions = self.statement["actions"]
-        guardrails = policy["guardrails"]
-        if "drop" in guardrails and "ddl.drop" in actions:
-            return True
-        if "unfiltered_writes" in guardrails and self.statement["unfiltered_write"]:
-            return True
-        found = [r for r in policy["rules"] if r["effect"] == "deny" and self.in_force(r)]
-        return any(self.speaks_of(rule) for rule in found)
-
-    def speaks_of(self, rule: Any) -> bool:
-        uses = [(table, self.actions_for(table)) for table in self.statement["tables"]]
-        if "tables" not in rule and "classes" not in rule:
-            everything = {*self.statement["actions"], *itertools.chain(*(a for _, a in uses))}
-            return any(names_action(rule, action) for action in everything)
-        wide = {"call", "session"} & set(self.statement["actions"])
-        return any(
-            names_table(rule, table["name"])
-            and any(names_action(rule, action) for action in {*actions, *wide})
-            and (
-                "classes" not in rule
-                or any(c["class"] and covers(rule["classes"], c["class"]) for c in table["columns"])
-            )
-            for table, actions in uses
-        )
-
-    def actions_for(self, table: Any) -> set[str]:
-        actions = set(self.statement["actions"])
-        writing = actions & {"insert", "update", "ddl.drop"} or actions
-        needed: set[str] = actions & {"explain"}
-        if table["access"] == "read":
-            needed |= {"select"}
-        else:
-            needed |= writing
-            if table["access"] == "readwrite":
-                needed |= actions & {"select"}
-        return needed
-
-    def covered(self, rights: list[Any]) -> bool:
-        rights = [rule for rule in rights if self.in_force(rule)]
-        stated: set[str] = set()
-        for table in self.statement["tables"]:
-            for action in self.actions_for(table):
-                stated.add(action)
-                fitting = [
-                    r for r in rights if names_action(r, action) and names_table(r, table["name"])
-                ]
-                if not fitting:
-                    return False
-                for class_ in set(table["classes"]) - {"unreviewed"}:
-                    if not any(covers(r.get("classes", ["*"]), class_) for r in fitting):
-                        return False
-        wide = set(self.statement["actions"]) - {"select", "explain", "session"} - stated
-        for action in wide:
-            if not any(
-                names_action(r, action) and ("tables" not in r or "*.*" in r["tables"])
-                for r in rights
-            ):
-                return False
-        return bool(rights)
-
-    def oracle_denies(self) -> bool:
-        fields = {"keys": "keys", "rowValues": "row_values"}
-        asked = {fields[name] for name in self.statement["write_oracles"]}
-        return any(self.oracle(field) == "deny" for field in asked)
-
-    def oracle(self, field: str) -> str:
-        said = {p["write_oracles"].get(field) for p in self.restricting}
-        if "deny" in said:
-            return "deny"
-        givers = [
-            p for p in self.layers["workload"] if any(r["effect"] == "allow" for r in p["rules"])
-        ]
-        if any(p["write_oracles"].get(field) == "accept" for p in givers):
-            return "accept"
-        return {"keys": "accept", "row_values": "deny"}[field]
-
-    def mask(self, class_: str) -> Any:
-        said: list[Any] = []
-        for policy in self.restricting:
-            entries = [e for e in policy["masks"] if covers([e["class"]], class_)]
-            entries.sort(key=lambda e: -1 if e["class"] == "*" else len(e["class"]), reverse=True)
-            best = [e["mask"] for e in entries if e["class"] == entries[0]["class"]]
-            if best:
-                said.append(min(best, key=MASKS.index))
-            elif policy not in self.layers["doubt"] and self.admits([policy], class_):
-                said.append({"kind": "redact"})
-        if not self.readable(class_):
-            said.append({"kind": "redact"})
-        return min(said, key=MASKS.index)
-
-    def admits(self, policy_set: list[Any], class_: str) -> bool:
-        found = [r for p in policy_set for r in p["rules"] if r["effect"] == "allow"]
-        return any(class_ == "unreviewed" or covers(r.get("classes", ["*"]), class_) for r in found)
-
-    def readable(self, class_: str) -> bool:
-        layers = [self.layers["workload"]]
-        if self.rights("actor"):
-            layers.append(self.layers["actor"])
-        barred = any(
-            r["effect"] == "deny"
-            and not {"tables", "actions", "when"} & set(r)
-            and covers(r.get("classes", []), class_)
-            for p in self.restricting
-            for r in p["rules"]
-        )
-        return not barred and all(self.admits(layer, class_) for layer in layers)
-
-
-def covers(names: list[str], class_: str) -> bool:
-    return any(n in {"*", class_} or class_.startswith(f"{n}.") for n in names)
-
-
-def names_action(rule: Any, action: str) -> bool:
-    listed = rule.get("actions", [action])
-    return action in listed or (action.startswith("ddl.") and "ddl.*" in listed)
-
-
-def names_table(rule: Any, name: str) -> bool:
-    matched = {
-        "*.*": True,
-        "public.*": name.startswith("public."),
-        "public.users": name == "public.users",
-        "*.log": name.endswith(".log"),
-        "audit.l*": name.startswith("audit.l"),
-    }
-    return any(matched[pattern] for pattern in rule.get("tables", ["*.*"]))
-
-
 @settings(parent=PROPERTY, max_examples=150)
 @given(DATABASES, POLICY_SETS, QUESTION_LISTS)
 def test_decisions_agree_with_a_second_opinion(
-    library: Any, database: Any, policy_set: list[Any], questions: list[Any]
+    library: Any, second_opinion: Any, database: Any, policy_set: list[Any], questions: list[Any]
 ) -> None:
     data = documents(database, policy_set)
     answers = library.decide([(data, question) for question in questions])
     for question, answer in zip(questions, answers, strict=True):
-        opinion = Opinion(data, question)
+        opinion = second_opinion(data, question, masks=MASKS, noon_ns=NOON_NS)
         observed = database["enforcement"] == "observe"
         context = json.dumps([data, question, answer["statement"]], indent=1)
         assert answer["statement"]["allow"] == (observed or opinion.allowed()), context
