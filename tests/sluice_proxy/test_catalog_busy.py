@@ -83,3 +83,28 @@ async def test_ddl_is_seen_that_ends_after_a_transaction_which_began_later(
             assert not await reader.changed()
             migration.commit()
         assert await reader.changed()
+
+
+@pytest.mark.parametrize(
+    "ddl",
+    [
+        "ALTER COLLATION plain RENAME TO simple",
+        "CREATE CAST (json AS text) WITHOUT FUNCTION AS IMPLICIT",
+        "CREATE OPERATOR CLASS ours DEFAULT FOR TYPE point USING hash AS OPERATOR 1 ~=, FUNCTION 1 hashed(point)",
+        "ALTER EXTENSION pg_trgm ADD FUNCTION similarity(point)",
+    ],
+)
+async def test_ddl_is_seen_that_touches_no_relation_type_or_function(
+    new_database: Callable[[str], str], ddl: str
+) -> None:
+    dsn = new_database(
+        'CREATE EXTENSION pg_trgm; CREATE COLLATION plain FROM "C"; CREATE TABLE t (a text COLLATE plain, j json, p point);'
+        "CREATE FUNCTION hashed(point) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';"
+        "CREATE FUNCTION similarity(point) RETURNS int LANGUAGE sql AS 'SELECT 1'"
+    )
+    async with reading(dsn) as reader:
+        before = await reader.read()
+        with psycopg.connect(dsn, autocommit=True) as migration:
+            migration.execute(ddl.encode())
+        assert await reader.changed()
+        assert await reader.read() is not before

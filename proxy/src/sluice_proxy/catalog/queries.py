@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-SNAPSHOT = "SELECT pg_catalog.pg_current_snapshot()::text"
+SNAPSHOT = (
+    "SELECT pg_catalog.pg_current_snapshot()::text, "
+    "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()::text END"
+)
 """Unchanged: no transaction with an id has ended in between, so there was no DDL (SQL.md §4). Its upper bound alone
-would not do: it stays when a transaction ends after one that began later."""
+would not do: it stays when a transaction ends after one that began later. On a standby the snapshot does not list what
+runs between its bounds, so how far it has come counts."""
 
 _APART = """
 WITH relations AS MATERIALIZED (
@@ -41,6 +45,10 @@ _WATCHED = {
     "pg_statistic_ext": _relation("stxrelid"),
     "pg_sequence": _relation("seqrelid"),
     "pg_policy": _relation("polrelid"),
+    "pg_collation": _schema("collnamespace"),
+    "pg_cast": "true",
+    "pg_opclass": _schema("opcnamespace"),
+    "pg_depend": "refclassid = 3079 AND deptype = 'e'",
 }
 """What the rest of this module reads, and which of its rows count."""
 

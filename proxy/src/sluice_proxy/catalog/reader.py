@@ -119,7 +119,7 @@ class CatalogReader:
         self._version_first = version_first
         self._connect_timeout_s = connect_timeout_s
         self._connection: Connection | None = None
-        self._snapshot: str | None = None
+        self._snapshot: tuple[Any, ...] | None = None
         self._marks: tuple[Any, ...] | None = None
         self._last: Catalog | None = None
 
@@ -190,7 +190,7 @@ class CatalogReader:
         connection = await self._open()
         if self._last is None or self._marks is None:
             return True
-        snapshot = await connection.fetchval(queries.SNAPSHOT)
+        snapshot = tuple(await connection.fetchrow(queries.SNAPSHOT))
         if snapshot == self._snapshot:
             return False
         if await _marks(connection) != self._marks:
@@ -204,7 +204,7 @@ class CatalogReader:
             await asyncio.sleep(attempt * _PAUSE_S)
             # The mark is taken before the rows and compared after them: functions such as
             # pg_get_viewdef look at the newest catalog, not at the snapshot.
-            snapshot = await connection.fetchval(queries.SNAPSHOT)
+            snapshot = tuple(await connection.fetchrow(queries.SNAPSHOT))
             marks = await _marks(connection)
             failure: asyncpg.PostgresError | None = None
             rows: Rows | None = None
