@@ -98,7 +98,8 @@ async def test_ddl_is_seen_that_touches_no_relation_type_or_function(
     new_database: Callable[[str], str], ddl: str
 ) -> None:
     dsn = new_database(
-        'CREATE EXTENSION pg_trgm; CREATE COLLATION plain FROM "C"; CREATE TABLE t (a text COLLATE plain, j json, p point);'
+        'CREATE EXTENSION pg_trgm; CREATE COLLATION plain FROM "C";'
+        "CREATE TABLE t (a text COLLATE plain, j json, p point);"
         "CREATE FUNCTION hashed(point) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 1';"
         "CREATE FUNCTION similarity(point) RETURNS int LANGUAGE sql AS 'SELECT 1'"
     )
