@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 import pytest
 
 from sluice_proxy import judge
-from sluice_proxy.databases import Database, Databases
-from sluice_proxy.decide import Workload
-from sluice_proxy.run import Sidecar
-from sluice_proxy.settings import Listener, SidecarSettings
+from sluice_proxy.databases import Database
 
 SCHEMA = """\
 CREATE TABLE users (id int PRIMARY KEY, email text NOT NULL, born date);
@@ -31,87 +24,11 @@ EMAIL = "SELECT email FROM users WHERE id = 1"
 RAW, REDACTED = "ann@example.com", "***"
 
 
-class Queue:
-    def __init__(self) -> None:
-        self.bundles: asyncio.Queue[bytes] = asyncio.Queue()
-
-    async def next(self, after_sequence: int | None) -> bytes:
-        del after_sequence
-        return await self.bundles.get()
-
-
-@dataclass
-class Running:
-    sidecar: Sidecar
-    databases: Databases
-    queue: Queue
-    dsn: str
-
-    async def publish(self, raw: bytes) -> None:
-        counted = self.sidecar.bundles.counts.activated
-        self.queue.bundles.put_nowait(raw)
-        async with asyncio.timeout(10):
-            while self.sidecar.bundles.counts.activated == counted:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-
-    async def connect(self, **parameters: object) -> psycopg.AsyncConnection:
-        info = psycopg.conninfo.conninfo_to_dict(self.dsn)
-        host, _, port = self.sidecar.addresses[0].rpartition(":")
-        info |= {"host": host, "port": port, "sslmode": "disable"} | parameters
-        return await psycopg.AsyncConnection.connect(**info, autocommit=True)
-
-
 async def value(connection: psycopg.AsyncConnection, sql: str = EMAIL):
     cursor = await connection.execute(sql)
     row = await cursor.fetchone()
     assert row is not None
     return row[0]
-
-
-@pytest.fixture
-async def start(making, opa, short_directory: Path) -> AsyncIterator[Callable]:
-    stack = contextlib.AsyncExitStack()
-
-    async def starting(dsn: str, first: bytes, *, catalog: str | None = "", **more) -> Running:
-        info = psycopg.conninfo.conninfo_to_dict(dsn)
-        databases = Databases()
-        databases.replace(
-            [
-                Database(
-                    name="shop/shop",
-                    database_name=info["dbname"],
-                    upstream=f"127.0.0.1:{info['port']}",
-                    catalog_dsn=dsn if catalog == "" else catalog,
-                )
-            ]
-        )
-        workload = Workload(
-            namespace="support", service_account="desk", pod=None, labels={}, assurance="asserted"
-        )
-        settings = SidecarSettings(
-            workload=workload,
-            profile=making.profile,
-            listeners=(
-                Listener(name="", address="127.0.0.1:0"),
-                Listener(name="shop/shop", address=f"unix:{short_directory}/.s.PGSQL.5432"),
-            ),
-            spool_directory=short_directory / "spool",
-            state_directory=short_directory / "state",
-            runtime_directory=short_directory / "run",
-            opa_program=opa,
-            bundle_keys=making.signer.keys,
-            drain_s=1,
-            **more,
-        )
-        queue = Queue()
-        queue.bundles.put_nowait(first)
-        sidecar = Sidecar(settings, queue, databases)
-        stack.push_async_callback(sidecar.stop)
-        await sidecar.start()
-        return Running(sidecar, databases, queue, dsn)
-
-    async with stack:
-        yield starting
 
 
 def restricted(making, mask: str = "redact", **changes):
