@@ -384,31 +384,3 @@ def test_tokens_are_those_of_postgresql(text: str) -> None:
 def test_texts_that_were_traps_elsewhere_scan_as_in_postgresql(text: str) -> None:
     assert postgres_tokens(text) is not None
     check(text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *["'a", '"a', '""', "$a$ $b$", "/* /* */", "E'a\\'", "B'0", "U&'x", 'U&""', "'a' \n 'b"],
-        *[
-            "1a",
-            "0x",
-            "0b2",
-            "1__0",
-            "1_",
-            "1e",
-            "1e+",
-            "1e5$1",
-            "1_0$1",
-            "0x1G",
-            "$1a",
-            "$65536",
-            "$4294967297",
-        ],
-        *["$", "\\", "{", "\x00", "\v", "\x01", "@" * 64],
-    ],
-)
-def test_doubtful_text_is_invalid_to_the_end(text: str) -> None:
-    scanned = _native.tokens(f"select {text} , 1".encode())
-    assert scanned[-1].kind == INVALID
-    assert scanned[-1].end == len(f"select {text} , 1".encode())
