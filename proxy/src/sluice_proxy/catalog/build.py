@@ -65,6 +65,8 @@ class _Index:
     couplings: dict[int, set[Coupling]] = field(default_factory=lambda: defaultdict(set))
     primary_keys: dict[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
     parents: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    deferrable: set[int] = field(default_factory=set[int])
+    """Relations whose primary key may be broken until a transaction ends."""
     children: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def names(self, relation: int, numbers: Iterable[int]) -> frozenset[str]:
@@ -77,6 +79,11 @@ class _Index:
         )
 
     def name(self, relation: int, number: int) -> str | None:
+    def row_key(self, relation: int, kind: str) -> tuple[str, ...]:
+        """Return the primary key where it is unique at every moment and over all that the relation's queries meet."""
+        shared = kind != "p" and bool(self.children.get(relation))
+        return () if shared or relation in self.deferrable else self.primary_keys.get(relation, ())
+
         return next(
             (a["name"] for a in self.attributes.get(relation, ()) if a["number"] == number), None
         )
@@ -107,6 +114,7 @@ def build(rows: Rows, version: int, functions: FunctionKnowledge) -> Catalog:
             attributes_max=len(columns),
             primary_key=index.primary_keys.get(oid, ()),
             parents=tuple(sorted(index.parents.get(oid, ()))),
+            row_key=index.row_key(oid, row["kind"]),
             children=tuple(sorted(index.children.get(oid, ()))),
             couplings=tuple(sorted(index.couplings.get(oid, ()), key=_order_of_couplings)),
             has_rules=bool(flag and flag["has_rules"]),
@@ -247,6 +255,8 @@ def _add_constraint(row: Row, index: _Index) -> None:
         other = index.names(row["other"], row["other_columns"] or [0])
         index.couplings[row["other"]].add(Coupling("key", other, relation, referred=True))
 
+        if row["deferrable"]:
+            index.deferrable.add(relation)
 
 def _add_index(row: Row, index: _Index) -> None:
     relation = row["relation"]

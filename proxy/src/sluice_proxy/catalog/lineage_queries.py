@@ -68,7 +68,7 @@ class Resolver:
         self.catalogs: set[int] = set()
         """Catalogs that were met."""
         self._keys: dict[int, tuple[str, ...]] = {}
-        """Primary keys of the relations that were met."""
+        """Keys that no two rows share, of the relations that were met."""
 
     def select(
         self,
@@ -258,7 +258,7 @@ class Resolver:
         relation = self._source.by_name.get((schema, node.relname))
         if relation is None:
             raise UnknownError
-        self._keys[relation.oid] = relation.primary_key
+        self._keys[relation.oid] = relation.row_key
         if schema == "pg_catalog":
             self.catalogs.add(relation.oid)
         outputs = tuple(

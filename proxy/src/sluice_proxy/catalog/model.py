@@ -141,6 +141,9 @@ class Relation:
     attributes_max: int
     """Number of alias columns a reference takes: live columns only (PostgreSQL counts those)."""
     primary_key: tuple[str, ...] = ()
+    row_key: tuple[str, ...] = ()
+    """The primary key, when no two rows that its queries meet can ever share it: it is not deferrable, and no children
+    but partitions bring rows of their own."""
     parents: tuple[int, ...] = ()
     """Oids of inheritance or partition parents, direct."""
     children: tuple[int, ...] = ()

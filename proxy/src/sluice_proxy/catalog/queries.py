@@ -152,7 +152,7 @@ WHERE inhrelid NOT IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence 
 """
 
 CONSTRAINTS = """
-SELECT c.conrelid AS relation, c.contype::text AS kind, c.conkey AS columns,
+SELECT c.conrelid AS relation, c.contype::text AS kind, c.conkey AS columns, c.condeferrable AS deferrable,
        c.confrelid AS other, c.confkey AS other_columns
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid
 WHERE r.relpersistence <> 't' AND c.contype IN ('c', 'f', 'p', 'u', 'x')

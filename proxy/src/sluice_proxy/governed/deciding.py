@@ -84,10 +84,16 @@ class Deciding:
         if base.schema not in SYSTEM_SCHEMAS:
             return None
         try:
-            access = allowlists.for_major(self.classes.catalog.server_major).relation(base.qualified)
+            access = allowlists.for_major(self.classes.catalog.server_major).relation(
+                base.qualified
+            )
         except allowlists.UnsupportedMajorError as error:
             return str(error)
-        return "its rows tell of hidden rows or masked values" if access.denied or access.rows else None
+        return (
+            "its rows tell of hidden rows or masked values"
+            if access.denied or access.rows
+            else None
+        )
 
 
 def _way_out(relation: Relation) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from sluice_proxy.catalog.model import Catalog, Relation, View
+from sluice_proxy.catalog.model import Catalog, Relation, RelationKind, View
 from sluice_proxy.decisions import Parts
 from sluice_proxy.governed.entries import RowFilters, is_exempt, is_pattern
 
@@ -145,7 +145,9 @@ class RowRules:
         for row_filter in rows.filters:
             if row_filter.policy in declared:
                 continue
-            parts = self._carried(base, view, row_filter) if view.row_base == oid else None
+            parts = (
+                self._carried(relation, base, view, row_filter) if view.row_base == oid else None
+            )
             if parts is None:
                 return Rows(
                     denial=f'rows of "{base.qualified}" are filtered by policy {row_filter.policy}, and view '
@@ -154,14 +156,18 @@ class RowRules:
             found.append(Filter(parts, row_filter.policy))
         return Rows(tuple(found))
 
-    def _carried(self, base: Relation, view: View, row_filter: Filter) -> Parts | None:
+    def _carried(
+        self, relation: Relation, base: Relation, view: View, row_filter: Filter
+    ) -> Parts | None:
         exposed: dict[str, str] = {}
         for name, column in view.columns.items():
             if column.direct is not None and column.direct[0] == base.oid:
                 exposed.setdefault(column.direct[1], name)
         if columns_of(row_filter.parts) <= exposed.keys():
             return replace_columns(row_filter.parts, lambda name: (exposed[name],))
-        if base.view is None and base.primary_key and set(base.primary_key) <= exposed.keys():
+        # What is stored may be older than the table: a key can have passed to another row since.
+        fresh = relation.kind is not RelationKind.MATERIALIZED_VIEW
+        if fresh and base.view is None and base.row_key and set(base.row_key) <= exposed.keys():
             return _exists(base, exposed, row_filter)
         return None
 
@@ -169,7 +175,7 @@ class RowRules:
 def _exists(base: Relation, exposed: Mapping[str, str], row_filter: Filter) -> Parts | None:
     """Return ``EXISTS (…)`` that finds the base row by its key, pinned to the table that was judged (SQL.md §4)."""
     positions = {column.name: f"c{i}" for i, column in enumerate(base.columns, 1)}
-    keys = [base.column(name) for name in base.primary_key]
+    keys = [base.column(name) for name in base.row_key]
     if any(key is None or not key.type.base_name.startswith("pg_catalog.") for key in keys):
         return None
     table = f"{quoted_name(base.schema)}.{quoted_name(base.name)}"
@@ -179,7 +185,7 @@ def _exists(base: Relation, exposed: Mapping[str, str], row_filter: Filter) -> P
     parts: list[str | tuple[str]] = [
         f"(EXISTS (SELECT FROM {table} {BASE_ALIAS}({', '.join(positions.values())}) WHERE "
     ]
-    for name in base.primary_key:
+    for name in base.row_key:
         parts += [
             f"{BASE_ALIAS}.{positions[name]} OPERATOR(pg_catalog.=) ",
             (exposed[name],),
