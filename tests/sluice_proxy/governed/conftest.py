@@ -30,6 +30,8 @@ CREATE VIEW v_count AS SELECT tenant, count(*) AS n FROM users GROUP BY tenant;
 CREATE VIEW v_join AS SELECT u.tenant, l.line FROM users u JOIN logs l ON l.id = u.id;
 CREATE FUNCTION peek() RETURNS SETOF users LANGUAGE sql AS 'SELECT * FROM users';
 CREATE VIEW v_peek AS SELECT p.name, p.email FROM peek() p;
+CREATE VIEW v_words AS SELECT id, (ts_parse('default', ssn)).tokid AS kind FROM users;
+CREATE VIEW v_series AS SELECT id, generate_series(1, 3) AS n FROM users;
 CREATE VIEW v_stats AS SELECT tablename, most_common_vals::text AS vals FROM pg_catalog.pg_stats;
 CREATE TABLE parts (id int, tenant int, day date, mail text, who text) PARTITION BY LIST (mail);
 CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN ('bound-secret');

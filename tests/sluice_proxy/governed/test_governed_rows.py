@@ -75,6 +75,22 @@ def test_view_whose_filter_cannot_follow_is_denied_with_a_way_out(
     assert allowed is None or allowed.denial is None
 
 
+def test_view_that_gives_a_row_for_each_part_of_a_masked_value_is_denied(
+    catalog: Catalog, decision: Any, of: Any
+) -> None:
+    governed = of(catalog, decision(("public.users", "ssn", "pii.ssn")), "v_words")
+    assert governed is not None
+    assert governed.denial is not None
+    assert 'may hang on column "ssn"' in governed.denial
+
+
+def test_view_that_gives_rows_by_a_constant_is_shown(
+    catalog: Catalog, decision: Any, of: Any
+) -> None:
+    governed = of(catalog, decision(("public.users", "ssn", "pii.ssn")), "v_series")
+    assert governed is None or governed.denial is None
+
+
 def test_another_policys_exemption_lifts_nothing(catalog: Catalog, decision: Any, of: Any) -> None:
     said = decision(filters=(("public.users", TENANT),))
     said = dataclasses.replace(

@@ -53,6 +53,7 @@ class Rows:
     views: Sequence[Row]
     functions: Sequence[Row]
     builtin_functions: Sequence[Row]
+    set_functions: Sequence[Row]
     operators: Sequence[Row]
 
 
@@ -64,9 +65,9 @@ class _Index:
     generated: dict[tuple[int, str], set[int]]
     couplings: dict[int, set[Coupling]] = field(default_factory=lambda: defaultdict(set))
     primary_keys: dict[int, tuple[str, ...]] = field(default_factory=dict[int, tuple[str, ...]])
-    parents: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     deferrable: set[int] = field(default_factory=set[int])
     """Relations whose primary key may be broken until a transaction ends."""
+    parents: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     children: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def names(self, relation: int, numbers: Iterable[int]) -> frozenset[str]:
@@ -78,12 +79,12 @@ class _Index:
             if a["number"] in wanted or 0 in wanted
         )
 
-    def name(self, relation: int, number: int) -> str | None:
     def row_key(self, relation: int, kind: str) -> tuple[str, ...]:
         """Return the primary key where it is unique at every moment and over all that the relation's queries meet."""
         shared = kind != "p" and bool(self.children.get(relation))
         return () if shared or relation in self.deferrable else self.primary_keys.get(relation, ())
 
+    def name(self, relation: int, number: int) -> str | None:
         return next(
             (a["name"] for a in self.attributes.get(relation, ()) if a["number"] == number), None
         )
@@ -113,8 +114,8 @@ def build(rows: Rows, version: int, functions: FunctionKnowledge) -> Catalog:
             columns=columns,
             attributes_max=len(columns),
             primary_key=index.primary_keys.get(oid, ()),
-            parents=tuple(sorted(index.parents.get(oid, ()))),
             row_key=index.row_key(oid, row["kind"]),
+            parents=tuple(sorted(index.parents.get(oid, ()))),
             children=tuple(sorted(index.children.get(oid, ()))),
             couplings=tuple(sorted(index.couplings.get(oid, ()), key=_order_of_couplings)),
             has_rules=bool(flag and flag["has_rules"]),
@@ -124,7 +125,12 @@ def build(rows: Rows, version: int, functions: FunctionKnowledge) -> Catalog:
         )
     called = _functions(rows.functions)
     operators = _operators(rows.operators)
-    source = LineageSource({(r.schema, r.name): r for r in plain.values()}, functions, operators)
+    source = LineageSource(
+        by_name={(r.schema, r.name): r for r in plain.values()},
+        functions=functions,
+        operators=operators,
+        set_functions=frozenset((row["schema"], row["name"]) for row in rows.set_functions),
+    )
     by_oid = _with_views(plain, rows.views, source, called)
     return _assemble(rows, by_oid, version, called, operators)
 
@@ -249,14 +255,14 @@ def _add_constraint(row: Row, index: _Index) -> None:
         other = row["other"] if row["kind"] == "f" else None
         index.couplings[relation].add(Coupling(kind, columns, other))
     if row["kind"] == "p":
+        if row["deferrable"]:
+            index.deferrable.add(relation)
         names = (index.name(relation, number) for number in numbers)
         index.primary_keys[relation] = tuple(name for name in names if name is not None)
     if row["kind"] == "f":
         other = index.names(row["other"], row["other_columns"] or [0])
         index.couplings[row["other"]].add(Coupling("key", other, relation, referred=True))
 
-        if row["deferrable"]:
-            index.deferrable.add(relation)
 
 def _add_index(row: Row, index: _Index) -> None:
     relation = row["relation"]

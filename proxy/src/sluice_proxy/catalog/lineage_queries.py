@@ -20,17 +20,6 @@ from sluice_proxy.catalog.lineage_scopes import (
 )
 from sluice_proxy.catalog.model import Relation
 
-_SETS = frozenset(
-    [
-        *("generate_series", "generate_subscripts", "unnest", "string_to_table"),
-        *("regexp_matches", "regexp_split_to_table", "jsonb_path_query", "jsonb_path_query_tz"),
-        *("json_array_elements", "json_array_elements_text", "json_each", "json_each_text"),
-        *("jsonb_array_elements", "jsonb_array_elements_text", "jsonb_each", "jsonb_each_text"),
-        *("json_object_keys", "jsonb_object_keys", "json_populate_recordset"),
-        *("jsonb_populate_recordset", "json_to_recordset", "jsonb_to_recordset"),
-    ]
-)
-"""Functions of which one row gives as many as its value has parts; others that the text may have are not known."""
 _DEPTH_MAX = 64
 
 
@@ -58,6 +47,8 @@ class LineageSource:
     functions: FunctionKnowledge
     operators: Mapping[str, frozenset[str]]
     """Schemas other than pg_catalog that have an operator of this name which no extension owns."""
+    set_functions: frozenset[tuple[str, str]]
+    """Schema and name of functions of which one row may give several, or none."""
 
 
 class Resolver:
@@ -212,11 +203,16 @@ class Resolver:
             return Output(target.name or output.name, output.sources, output.direct)
         sources = scope.note(self._sources(value, scope, depth))
         calls = [found for found in _walk(value) if isinstance(found, ast.FuncCall)]
-        if any(_name(call.funcname) in _SETS for call in calls):
+        if any(self._gives_rows(call) for call in calls):
             scope.decide(sources)
         if any(call.over for call in calls):
             sources = scope.note(union((sources, windows)))
         return Output(target.name or "?column?", sources)
+
+    def _gives_rows(self, call: Any) -> bool:
+        """Say whether one row may become several, or none, by a call in the target list."""
+        *schema, name = (part.sval for part in call.funcname)
+        return (schema[-1] if schema else "pg_catalog", name) in self._source.set_functions
 
     def _from(self, node: Any, scope: Scope, depth: int) -> None:
         item: Any = node

@@ -241,6 +241,12 @@ SELECT pg_catalog.array_agg(DISTINCT p.proname::text) AS names FROM pg_catalog.p
 WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
 """
 
+SET_FUNCTIONS = """
+SELECT DISTINCT n.nspname::text AS schema, p.proname::text AS name
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE p.proretset
+"""
+
 OPERATORS = """
 SELECT o.oprname::text AS name, n.nspname::text AS schema
 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace

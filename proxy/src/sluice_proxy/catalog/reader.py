@@ -58,6 +58,7 @@ _QUERIES: Mapping[str, str] = {
     "views": queries.VIEWS,
     "functions": queries.FUNCTIONS,
     "builtin_functions": queries.BUILTIN_FUNCTIONS,
+    "set_functions": queries.SET_FUNCTIONS,
     "operators": queries.OPERATORS,
 }
 
