@@ -286,14 +286,8 @@ def constant_string(node: Node | None) -> str | None:
 _RUNS_SQL = frozenset(
     [
         *("crosstab", "crosstab2", "crosstab3", "crosstab4", "crosstabN", "connectby", "dblink"),
-        *(
-            "query_to_xml",
-            "table_to_xml",
-            "schema_to_xml",
-            "database_to_xml",
-            "ts_stat",
-            "xpath_table",
-        ),
+        *("query_to_xml", "table_to_xml", "schema_to_xml", "database_to_xml", "xpath_table"),
+        "ts_stat",
     ]
 )
 

@@ -43,10 +43,6 @@ def see_options(a: Analysis, options: list[Node]) -> None:
 def create(a: Analysis, body: Node) -> SessionEffects | None:
     """CREATE INDEX."""
     a.kind = "create index"
-    if not a.enforcing:
-        a.visit(body["relation"])
-        a.actions.add("ddl.create")
-        return None
     level = columns_level(changed(a, body["relation"], "CREATE INDEX", "ddl.create", TABLES + "m"))
     see_options(a, body.get("options", []))
     for item in (*body.get("indexParams", ()), *body.get("indexIncludingParams", ())):

@@ -63,8 +63,6 @@ def create(a: Analysis, body: Node) -> SessionEffects | None:
     a.kind = "create table"
     a.visit(relation)
     temporary = made(a, relation, "CREATE TABLE")
-    if not a.enforcing:
-        return None
     if "ofTypename" in body or body.get("accessMethod", "heap") != "heap":
         raise ddl_refused("CREATE TABLE with OF or USING")
     indexes.see_options(a, body.get("options", []))
@@ -231,10 +229,6 @@ def select_into(a: Analysis, body: Node) -> SessionEffects | None:
 def alter(a: Analysis, body: Node) -> SessionEffects | None:
     """ALTER TABLE."""
     a.kind = "alter table"
-    if not a.enforcing:
-        a.visit(body["relation"])
-        a.actions.add("ddl.alter")
-        return None
     kinds = TABLES
     if only_owner(body) and body.get("objtype") in _OWNED:
         kinds = _OWNED[body["objtype"]]
@@ -307,11 +301,6 @@ _RENAMED = {
 def rename(a: Analysis, body: Node) -> SessionEffects | None:
     """ALTER TABLE … RENAME."""
     a.kind = "alter table"
-    if not a.enforcing:
-        if "relation" in body:
-            a.visit(body["relation"])
-        a.actions.add("ddl.alter")
-        return None
     if body.get("renameType") == "OBJECT_INDEX":
         return indexes.rename(a, body)
     kinds = _RENAMED.get(body.get("renameType", ""))

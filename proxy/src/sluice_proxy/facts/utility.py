@@ -45,14 +45,11 @@ _DROPS: dict[str, Handler] = {
 
 def _drop(a: Analysis, body: Node) -> SessionEffects | None:
     a.kind = "drop"
-    if not a.enforcing:
-        a.actions.add("ddl.drop")
-        return None
     return _DROPS.get(body["removeType"], temporary.drop)(a, body)
 
 
 def _rename(a: Analysis, body: Node) -> SessionEffects | None:
-    if a.enforcing and body.get("renameType") in ("OBJECT_TYPE", "OBJECT_DOMAIN"):
+    if body.get("renameType") in ("OBJECT_TYPE", "OBJECT_DOMAIN"):
         return definitions.rename_type(a, body)
     return temporary.rename(a, body)
 
