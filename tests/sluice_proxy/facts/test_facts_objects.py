@@ -220,6 +220,7 @@ def test_what_touches_a_governed_table_may_not_be_changed(open_session: Open, sq
         "CREATE VIEW gone AS SELECT 1 AS id",
         "CREATE OR REPLACE VIEW public.gone AS SELECT 1 AS id",
         "CREATE TABLE x (id int); ALTER TABLE x RENAME TO gone",
+        "GRANT INSERT ON orders TO PUBLIC",
     ],
 )
 def test_table_that_a_row_filter_reads_is_not_exchanged(open_session: Open, sql: str) -> None:

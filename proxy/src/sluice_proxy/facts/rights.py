@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.filtering import check_unfiltering
 from sluice_proxy.facts.lasting import TABLES, changed, governed_refused
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.refusals import refused
@@ -29,6 +30,7 @@ def grant(a: Analysis, body: Node) -> SessionEffects | None:
     for item in body["objects"]:
         _, relation = unwrap(item)
         found = changed(a, relation, what, "ddl.grant", GRANTED[kind])
+        check_unfiltering(a, found.schema, found.name, what)
         if found.temporary is not None and found.temporary.unread and found.schema != "pg_temp":
             raise governed_refused(f'{what} of "{found.name}"')
     return None
