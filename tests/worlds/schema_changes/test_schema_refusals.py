@@ -59,7 +59,6 @@ REFUSED = [
     "CREATE DOMAIN mine AS held",
     "CREATE DOMAIN mine AS public.plain",
     "CREATE DOMAIN mine AS text CHECK (pg_read_file(VALUE) <> '')",
-    "ALTER TYPE state RENAME VALUE 'new' TO 'old'",
     "DROP TYPE state CASCADE",
     "DROP SCHEMA public CASCADE",
     "CREATE SCHEMA mine AUTHORIZATION postgres",
@@ -97,11 +96,7 @@ def test_new_table_without_a_schema_behind_a_new_schema_is_refused_in_one_messag
 @pytest.mark.parametrize(
     ("sql", "hint"),
     [
-        (
-            "DO $$ BEGIN CREATE TYPE m AS ENUM ('a'); EXCEPTION WHEN duplicate_object THEN NULL; END $$",
-            "by themselves",
-        ),
-        ("GRANT SELECT ON plain TO PUBLIC", "owner grant it"),
+        ("GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC", "owner grant it"),
         ("ALTER TABLE plain DISABLE TRIGGER ALL", "no policy restricts"),
         ("CREATE TRIGGER t BEFORE UPDATE ON plain EXECUTE FUNCTION f()", "another database role"),
         ("PREPARE TRANSACTION 'x'", "COMMIT or ROLLBACK"),
