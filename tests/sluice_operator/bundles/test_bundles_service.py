@@ -161,30 +161,32 @@ async def test_only_its_own_profile_is_served(service):
     assert (await service.poll(token))[2] == b"ours"
 
 
+DENIAL = {
+    "database": "shop/shop",
+    "policy": "shop/support",
+    "rule": "read",
+    "message": "Denied by rule read.",
+    "count": 4,
+}
+PROBLEM = {"database": "shop/shop", "message": "its catalog could not be read"}
+NEWEST = {"sequence": 4, "revision": "b" * 64, "message": "no such function"}
+COLUMNS = {"classified": 1, "unreviewed": 2}
+GOOD = {"name": "shop/shop", "reachable": True, "columns": COLUMNS, "drift": []}
+AWAY = {"name": "shop/shop", "reachable": False, "message": "no route"}
+BEHIND = {
+    "database": "",
+    "message": "newest bundle: signed by the key 'k3', which is not trusted",
+}
+
+
 async def test_status_reaches_the_controllers_report(service, eventually):
     pods = [await service.pod(f"desk-{number}") for number in range(4)]
     tokens = [await service.token(pod) for pod in pods]
-    denial = {
-        "database": "shop/shop",
-        "policy": "shop/support",
-        "rule": "read",
-        "message": "Denied by rule read.",
-        "count": 4,
-    }
-    problem = {"database": "shop/shop", "message": "its catalog could not be read"}
-    newest = {"sequence": 4, "revision": "b" * 64, "message": "no such function"}
-    columns = {"classified": 1, "unreviewed": 2}
-    good = {"name": "shop/shop", "reachable": True, "columns": columns, "drift": []}
-    away = {"name": "shop/shop", "reachable": False, "message": "no route"}
-    behind = {
-        "database": "",
-        "message": "newest bundle: signed by the key 'k3', which is not trusted",
-    }
     documents = [
-        status_of(service, sequence=3, failed=newest, databases=[good]),
-        status_of(service, sequence=3, denials=[denial], failed=newest),
-        status_of(service, sequence=2, problems=[problem], databases=[away]),
-        status_of(service, sequence=3, problems=[behind]),
+        status_of(service, sequence=3, failed=NEWEST, databases=[GOOD]),
+        status_of(service, sequence=3, denials=[DENIAL], failed=NEWEST),
+        status_of(service, sequence=2, problems=[PROBLEM], databases=[AWAY]),
+        status_of(service, sequence=3, problems=[BEHIND]),
     ]
     for token, document in zip(tokens, documents, strict=True):
         jsonschema.validate(document, schema("status"))
@@ -209,17 +211,17 @@ async def test_status_reaches_the_controllers_report(service, eventually):
             "namespace": service.tenant,
             "pod": "desk-2",
             "policies": [],
-            **problem,
+            **PROBLEM,
         }
     ]
     (failed,) = report["failed"]
     assert (failed["sequence"], failed["count"], failed["message"]) == (4, 2, "no such function")
     (found,) = report["databases"]
     assert (found["reachable"], found["unreachable"], found["message"]) == (1, 1, "no route")
-    assert found["columns"] == {"classified": 1, "unreviewed": 2}
+    assert found["columns"] == COLUMNS
     [told] = report["denials"]
     assert told.pop("n") > 0
-    assert told == {"namespace": service.tenant, "pod": "desk-1", **denial}
+    assert told == {"namespace": service.tenant, "pod": "desk-1", **DENIAL}
     await service.delete_pod("desk-0")
 
     async def less():
