@@ -229,8 +229,9 @@ def _index(rows: Rows) -> _Index:
     return index
 
 
-def _order_of_couplings(coupling: Coupling) -> tuple[str, list[str], int, bool]:
-    return (coupling.kind, sorted(coupling.columns), coupling.other or 0, coupling.referred)
+def _order_of_couplings(coupling: Coupling) -> tuple[str, list[str], int, bool, bool]:
+    other = coupling.other or 0
+    return (coupling.kind, sorted(coupling.columns), other, coupling.referred, coupling.overlaps)
 
 
 def _partition_key(row: Row, index: _Index) -> frozenset[str]:
@@ -253,7 +254,7 @@ def _add_constraint(row: Row, index: _Index) -> None:
     columns = index.names(relation, numbers)
     if columns:
         other = row["other"] if row["kind"] == "f" else None
-        index.couplings[relation].add(Coupling(kind, columns, other))
+        index.couplings[relation].add(Coupling(kind, columns, other, overlaps=row["overlaps"]))
     if row["kind"] == "p":
         if row["deferrable"]:
             index.deferrable.add(relation)

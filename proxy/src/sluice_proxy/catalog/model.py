@@ -126,6 +126,8 @@ class Coupling:
     """Of a foreign key: oid of the relation at its other end."""
     referred: bool = False
     """Of a foreign key: this relation is the one that is referred to."""
+    overlaps: bool = False
+    """Of an exclusion constraint or a temporal key: not only equal values collide, so that one can be searched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def hidden(source: Source) -> frozenset[str]:
 
 
 def note_written(a: Analysis, source: Source, names: set[str], *, changed: bool = False) -> None:
-    """Record the columns that are supplied, and the key oracle that this may be.
+    """Record the columns that are supplied, and the key oracle that this may be, or one that values can be searched by.
 
     Args:
         a: The statement.
@@ -81,6 +81,8 @@ def note_written(a: Analysis, source: Source, names: set[str], *, changed: bool 
             other = changed or not coupling.referred
             if hides or coupling.columns & masked or (other and _hides_keys(a, relation, coupling)):
                 a.write_oracles.add("keys")
+            if coupling.overlaps and coupling.columns & masked:
+                a.write_oracles.add("rowValues")
 
 
 def note_deleted(a: Analysis, source: Source) -> None:
