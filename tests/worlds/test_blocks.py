@@ -159,3 +159,34 @@ def test_errors_that_a_block_does_not_catch_come_back(session: psycopg.Connectio
         session.execute(
             b"DO $$ BEGIN CREATE TABLE twice (id int); EXCEPTION WHEN duplicate_column THEN NULL; END $$"
         )
+
+
+PRISMA = """
+BEGIN;
+CREATE TYPE "Role_new" AS ENUM ('USER');
+ALTER TABLE "people" ALTER COLUMN "role" DROP DEFAULT;
+ALTER TABLE "people" ALTER COLUMN "role" TYPE "Role_new" USING ("role"::text::"Role_new");
+ALTER TYPE "Role" RENAME TO "Role_old";
+ALTER TYPE "Role_new" RENAME TO "Role";
+ALTER TABLE "people" ALTER COLUMN "role" SET DEFAULT 'USER';
+COMMIT;
+"""
+
+
+def test_enum_is_exchanged_in_one_message_as_prisma_does(dsns: tuple[str, str]) -> None:
+    with psycopg.connect(dsns[1], autocommit=True) as session:
+        session.execute("CREATE TYPE \"Role\" AS ENUM ('USER', 'ADMIN')")
+        session.execute('CREATE TABLE people (id int, "role" "Role" NOT NULL DEFAULT \'USER\')')
+        session.execute(PRISMA.encode())
+        session.execute("INSERT INTO people VALUES (1, DEFAULT)")
+        shown = session.execute("SELECT role, pg_typeof(role)::text FROM people").fetchall()
+        assert shown == [("USER", '"Role"')]
+        with pytest.raises(psycopg.errors.InvalidTextRepresentation):
+            session.execute("INSERT INTO people VALUES (2, 'ADMIN')")
+
+
+def test_rights_are_given_only_where_the_policy_says_so(session: psycopg.Connection[Any]) -> None:
+    session.execute("CREATE TABLE IF NOT EXISTS given (id int)")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+        session.execute("GRANT SELECT ON given TO PUBLIC")
+    assert "ddl.grant" in str(caught.value.diag.message_detail)
