@@ -5,11 +5,13 @@ The hazard is shown on plain PostgreSQL, and its absence through Sluice.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 
+from sluice_dev.postgres import installations
 from sluice_dev.restricted import Restriction
 
 ROLE = "booker"
@@ -76,3 +78,35 @@ def test_keys_of_equal_values_and_of_what_is_shown_still_work(dsns: tuple[str, s
         asking.execute("INSERT INTO rooms VALUES (1, '[5,9)', 'me')")
         with pytest.raises(psycopg.errors.ExclusionViolation):
             asking.execute("INSERT INTO rooms VALUES (1, '[2,3)', 'me')")
+
+
+@pytest.mark.skipif(
+    all(one.major != 18 for one in installations()), reason="no PostgreSQL 18 (tools/majors.sh)"
+)
+def test_masked_range_of_a_temporal_key_cannot_be_searched() -> None:
+    restriction = dataclasses.replace(RESTRICTION, name="spans")
+    schema = f"""
+    CREATE ROLE {ROLE} LOGIN;
+    CREATE EXTENSION btree_gist;
+    CREATE TABLE spans (id int, secret int4range, PRIMARY KEY (id, secret WITHOUT OVERLAPS));
+    CREATE TABLE referring (
+      id int, during int4range, FOREIGN KEY (id, PERIOD during) REFERENCES spans (id, PERIOD secret));
+    CREATE TABLE shown (id int, during int4range, PRIMARY KEY (id, during WITHOUT OVERLAPS));
+    INSERT INTO spans VALUES (1, '[10,70)');
+    GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA public TO {ROLE};
+    """
+    within, beyond = (f"INSERT INTO referring VALUES (1, '[20,{n})')" for n in (60, 80))
+    beside, across = (f"INSERT INTO spans VALUES (1, '[{n},99)')" for n in (70, 69))
+    with restriction.running(schema, major=18) as (server, sluice):
+        with psycopg.connect(server.dsn(dbname="spans"), autocommit=True) as admin:
+            for text in (within, beside):
+                with admin.transaction(force_rollback=True):
+                    admin.execute(text.encode())
+            for text in (beyond, across):
+                with pytest.raises(psycopg.errors.IntegrityError):
+                    admin.execute(text.encode())
+        with psycopg.connect(sluice.dsn(user=ROLE, password=""), autocommit=True) as asking:
+            for text in (within, beyond, beside, across):
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    asking.execute(text.encode())
+            asking.execute("INSERT INTO shown VALUES (1, '[1,2)')")

@@ -67,10 +67,10 @@ class Restriction:
         }
 
     @contextlib.contextmanager
-    def running(self, schema: str) -> Generator[tuple[Server, Sluice]]:
+    def running(self, schema: str, *, major: int | None = None) -> Generator[tuple[Server, Sluice]]:
         """Run a server whose database is made by ``schema`` (SQL), which makes the role too, and Sluice before it.
 
-        The role needs no password.
+        The role needs no password. Without ``major`` the server is the installed one.
         """
         with contextlib.ExitStack() as stack:
             policies = Path(
@@ -79,7 +79,7 @@ class Restriction:
             for file, document in self.resources().items():
                 (policies / file).write_text(json.dumps(document))
             hba = [f"host all {self.role} 127.0.0.1/32 trust"]
-            server = stack.enter_context(Server(find(contrib=True), hba=hba))
+            server = stack.enter_context(Server(find(contrib=True, major=major), hba=hba))
             server.create_database(self.name, schema)
             sluice = Sluice(server, dbname=self.name, policies=policies, namespace=self.name)
             yield server, stack.enter_context(sluice)

@@ -127,7 +127,8 @@ class Coupling:
     referred: bool = False
     """Of a foreign key: this relation is the one that is referred to."""
     overlaps: bool = False
-    """Of an exclusion constraint or a temporal key: not only equal values collide, so that one can be searched."""
+    """Of an exclusion constraint or a temporal key (foreign ones too): not only equal values meet, so that one can
+    be searched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,7 +153,8 @@ WHERE inhrelid NOT IN (SELECT oid FROM pg_catalog.pg_class WHERE relpersistence 
 
 CONSTRAINTS = """
 SELECT c.conrelid AS relation, c.contype::text AS kind, c.conkey AS columns, c.condeferrable AS deferrable,
-       EXISTS (SELECT FROM pg_catalog.unnest(c.conexclop) AS x(operator)
+       COALESCE(c.contype = 'f' AND (pg_catalog.to_jsonb(c) ->> 'conperiod')::pg_catalog.bool, false)
+         OR EXISTS (SELECT FROM pg_catalog.unnest(c.conexclop) AS x(operator)
                JOIN pg_catalog.pg_operator o ON o.oid = x.operator AND o.oprname <> '=') AS overlaps,
        c.confrelid AS other, c.confkey AS other_columns
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid

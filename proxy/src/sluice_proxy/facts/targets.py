@@ -81,7 +81,9 @@ def note_written(a: Analysis, source: Source, names: set[str], *, changed: bool 
             other = changed or not coupling.referred
             if hides or coupling.columns & masked or (other and _hides_keys(a, relation, coupling)):
                 a.write_oracles.add("keys")
-            if coupling.overlaps and coupling.columns & masked:
+            if coupling.overlaps and (
+                coupling.columns & masked or _masks_keys(a, relation, coupling)
+            ):
                 a.write_oracles.add("rowValues")
 
 
@@ -95,10 +97,16 @@ def note_deleted(a: Analysis, source: Source) -> None:
 def _hides_keys(a: Analysis, relation: Relation, coupling: Coupling) -> bool:
     """Say whether the other end of a foreign key has hidden rows, or masks the columns that it is made of."""
     governed = a.governed.get(coupling.other) if coupling.other is not None else None
+    return governed is not None and (bool(governed.filters) or _masks_keys(a, relation, coupling))
+
+
+def _masks_keys(a: Analysis, relation: Relation, coupling: Coupling) -> bool:
+    """Say whether the columns at the other end of a foreign key are masked."""
+    governed = a.governed.get(coupling.other) if coupling.other is not None else None
     if governed is None:
         return False
     ends = (each for each in governed.relation.couplings if each.other == relation.oid)
-    return bool(governed.filters) or any(each.columns & governed.masks.keys() for each in ends)
+    return any(each.columns & governed.masks.keys() for each in ends)
 
 
 def truncated_along(a: Analysis, relation: Relation | None, seen: set[int]) -> Iterator[Relation]:
