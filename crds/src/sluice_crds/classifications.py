@@ -175,7 +175,7 @@ class DataClassificationStatus(ApiModel):
     """Written by the operator only."""
 
     conditions: Conditions = ()
-    """Ready, Compiled, Enforced, CatalogReachable, Drifted, Bypassed."""
+    """Ready, Compiled, Enforced, CatalogReachable, Drifted."""
     observed_generation: Annotated[int, Field(ge=0)] | None = None
     """The generation that this status speaks of."""
     columns: ColumnCounts | None = None
