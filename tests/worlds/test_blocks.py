@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -159,6 +160,82 @@ def test_errors_that_a_block_does_not_catch_come_back(session: psycopg.Connectio
         session.execute(
             b"DO $$ BEGIN CREATE TABLE twice (id int); EXCEPTION WHEN duplicate_column THEN NULL; END $$"
         )
+
+
+ASKED = [
+    "IF NOT EXISTS (SELECT 1 FROM pg_type WHERE typname = 'weather') THEN CREATE TYPE weather AS ENUM ('a'); END IF;",
+    """IF NOT EXISTS (SELECT 1 FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+       WHERE t.typname = 'weather' AND n.nspname = 'public') THEN CREATE TYPE public.weather AS ENUM ('a'); END IF;""",
+    """IF NOT EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = 'public' AND table_name = 'days'
+       AND column_name = 'kind') THEN ALTER TABLE days ADD COLUMN kind text DEFAULT 'c'; END IF;""",
+    """IF EXISTS (SELECT 1 FROM information_schema.tables WHERE table_name = 'days') AND NOT EXISTS (SELECT 1
+       FROM pg_constraint WHERE conname = 'days_positive') THEN
+       ALTER TABLE days ADD CONSTRAINT days_positive CHECK (id > 0); END IF;""",
+    """IF NOT EXISTS (SELECT 1 FROM pg_class c WHERE c.relname = 'days_id' AND c.relkind = 'i') THEN
+       CREATE INDEX days_id ON days (id); END IF;
+       IF NOT EXISTS (SELECT 1 FROM pg_indexes WHERE indexname = 'days_id2') THEN CREATE INDEX days_id2 ON days (id);
+       END IF;""",
+    """IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'plpgsql') THEN
+       CREATE EXTENSION IF NOT EXISTS plpgsql; END IF;""",
+    "IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'public') THEN CREATE TABLE never (id int); END IF;",
+]
+
+
+@pytest.mark.parametrize("extended", [False, True], ids=["simple", "extended"])
+@pytest.mark.parametrize("body", ASKED)
+def test_definition_that_asks_whether_it_is_there_works_as_without_sluice(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any], body: str, *, extended: bool
+) -> None:
+    told = """SELECT (SELECT array_agg(enumlabel ORDER BY 1) FROM pg_enum WHERE enumtypid = to_regtype('weather')),
+              (SELECT array_agg(attname ORDER BY 1) FROM pg_attribute WHERE attrelid = to_regclass('days')),
+              (SELECT array_agg(conname ORDER BY 1) FROM pg_constraint WHERE conrelid = to_regclass('days')),
+              (SELECT array_agg(indexname ORDER BY 1) FROM pg_indexes WHERE tablename = 'days'),
+              to_regclass('never')"""
+    found: list[Any] = []
+    for connection in (admin, session):
+        admin.execute("DROP TABLE IF EXISTS days; DROP TYPE IF EXISTS weather")
+        connection.execute("CREATE TABLE days (id int)")
+        for _ in range(2):
+            connection.execute("BEGIN")
+            connection.execute(f"DO $$ BEGIN {body} END $$".encode(), binary=extended)
+            connection.execute("COMMIT")
+        found.append(admin.execute(told.encode()).fetchall())
+    assert found[0] == found[1]
+    admin.execute("DROP TABLE IF EXISTS days; DROP TYPE IF EXISTS weather")
+
+
+def test_branch_tells_no_more_of_a_default_than_the_catalog_shows(
+    session: psycopg.Connection[Any], admin: psycopg.Connection[Any]
+) -> None:
+    admin.execute("ALTER TABLE held ALTER secret SET DEFAULT 'canary'")
+    asked = b"""SELECT 1 FROM information_schema.columns
+                WHERE column_name = 'secret' AND column_default LIKE '%canary%'"""
+    deadline = time.monotonic() + 5
+    while session.execute(asked).fetchall() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert session.execute(asked).fetchall() == []
+    session.execute(
+        b"DO $$ BEGIN IF EXISTS (" + asked + b") THEN CREATE TABLE told (id int); END IF; END $$"
+    )
+    assert admin.execute("SELECT to_regclass('told')").fetchall() == [(None,)]
+    admin.execute("ALTER TABLE held ALTER secret DROP DEFAULT")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "IF EXISTS (SELECT FROM held WHERE secret LIKE 'c%') THEN CREATE TABLE told (id int); END IF;",
+        "IF EXISTS (SELECT FROM pg_stats WHERE tablename = 'held') THEN CREATE TABLE told (id int); END IF;",
+        "IF EXISTS (SELECT FROM pg_type) THEN ALTER TABLE held ADD COLUMN more int; END IF;",
+        "IF EXISTS (SELECT FROM pg_type) THEN CREATE TABLE told (id int); END IF; ALTER TABLE told ADD x int;",
+    ],
+)
+def test_condition_that_asks_for_more_than_names_is_refused(
+    session: psycopg.Connection[Any], body: str
+) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege) as caught:
+        session.execute(f"DO $$ BEGIN {body} END $$".encode())
+    assert caught.value.diag.message_hint
 
 
 PRISMA = """

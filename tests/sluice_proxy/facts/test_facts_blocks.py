@@ -39,6 +39,15 @@ FORMS = [
        ALTER TABLE made ADD note text; END $$""",
     "DO $$ BEGIN CREATE TEMP TABLE made (id int); EXCEPTION WHEN duplicate_table THEN NULL; END $$",
     "DO $$ BEGIN DROP TYPE feeling; EXCEPTION WHEN undefined_object THEN NULL; END $$",
+    f"""DO $$ BEGIN IF NOT EXISTS (SELECT 1 FROM pg_type WHERE typname = 'feeling') THEN {ENUM}; END IF; END $$""",
+    f"""do $$ begin if (exists(select from information_schema.columns c where c.table_name = 'orders' and
+        column_name = 'memo' and table_schema = current_schema()) and not exists (select 1 from pg_catalog.pg_type t
+        join pg_namespace n on n.oid = t.typnamespace where n.nspname = 'public' and case when true then true end))
+        then alter table orders add column memo text; comment on table orders is 'x'; end if; {ENUM};
+        if not exists (select 1 from pg_constraint where conname = 'x' and conrelid = 'orders'::regclass) then
+        alter table orders add constraint x check (true); end if; exception when duplicate_object then null; end $$""",
+    """DO $$ BEGIN IF EXISTS (SELECT 1 FROM pg_tables WHERE tablename = 'made') THEN CREATE TABLE made (id int);
+       CREATE INDEX ON made (id); END IF; END $$""",
 ]
 
 
@@ -61,6 +70,30 @@ CREATE VIEW v AS SELECT * FROM orders;
 CREATE TEMP VIEW v AS SELECT * FROM users;
 CREATE MATERIALIZED VIEW m AS SELECT * FROM orders;
 IF true THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF NOT EXISTS (SELECT FROM pg_type WHERE found) THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF NOT EXISTS (SELECT FROM pg_type WHERE inline_code_block."found") THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF NOT EXISTS (SELECT FROM pg_type WHERE typname = SQLSTATE) THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF NOT EXISTS (SELECT FROM pg_type WHERE typname = $1) THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF NOT EXISTS (SELECT FROM pg_type FOR UPDATE) THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM users WHERE email LIKE 'a%') THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM orders) THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_stats) THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_type WHERE EXISTS (SELECT FROM users)) THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (WITH pg_type AS (SELECT 1) TABLE pg_type) THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_type WHERE set_config('role', 'x', true) > '') THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_type WHERE pg_read_file('x') <> '') THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_type) FROM users THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_type), 1 THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_type) UNION SELECT true THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_type) INTO x THEN CREATE TYPE f AS ENUM ('a'); END IF;
+IF EXISTS (SELECT FROM pg_type) THEN END IF;
+IF EXISTS (SELECT FROM pg_type) THEN CREATE TYPE f AS ENUM ('a'); END;
+IF EXISTS (SELECT FROM pg_type) THEN CREATE TYPE f AS ENUM ('a'); ELSE DROP TYPE f; END IF;
+IF EXISTS (SELECT FROM pg_type) THEN IF EXISTS (SELECT FROM pg_type) THEN CREATE TYPE f AS ENUM ('a'); END IF; END IF;
+IF EXISTS (SELECT FROM pg_type) THEN UPDATE users SET note = email; END IF;
+IF EXISTS (SELECT FROM pg_type) THEN ALTER TABLE users ADD x int; END IF;
+IF EXISTS (SELECT FROM pg_type) THEN CREATE TABLE made (id int); END IF; ALTER TABLE made ADD secret text;
+IF EXISTS (SELECT FROM pg_type) THEN CREATE TEMP TABLE orders (id int); END IF; ALTER TABLE orders ADD x int;
 LOOP CREATE TYPE f AS ENUM ('a'); END LOOP;
 EXECUTE 'CREATE TYPE f AS ENUM (''a'')';
 RAISE NOTICE 'x';

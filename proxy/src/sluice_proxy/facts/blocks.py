@@ -1,7 +1,8 @@
 """DO: blocks of PL/pgSQL that hold definitions only, as migration tools send them.
 
 What the server gets is put together anew from the statements that were judged, so that nothing else of the block's text
-is left. PL/pgSQL has no part in definitions: no variable stands for a name or a value in them.
+is left. PL/pgSQL has no part in definitions: no variable stands for a name or a value in them. A condition is judged
+and rewritten as ``SELECT condition`` is, which is what PL/pgSQL makes of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ from dataclasses import dataclass
 from sluice_proxy import _native
 from sluice_proxy.facts import tree
 from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.conditions import (
+    answers_alone,
+    asks_for_objects,
+    condition_end,
+    without_variables,
+)
 from sluice_proxy.facts.lexer import Tokens
 from sluice_proxy.facts.model import SessionEffects, StatementFacts, TableUse
 from sluice_proxy.facts.refusals import refused
@@ -56,6 +63,8 @@ class Block:
 
     text: bytes
     count: int
+    branches: dict[int, int]
+    """Statements that are conditions, each with the number of the one behind its branch."""
     handlers: tuple[tuple[str, ...], ...]
 
 
@@ -64,19 +73,50 @@ def do(a: Analysis, body: Node) -> SessionEffects | None:
     a.kind = "do"
     block = _read(_body_text(body))
     parsed = tree.parse(block.text)
-    if len(parsed) != block.count or any(each.type not in DEFINITIONS for each in parsed):
+    if len(parsed) != block.count:
         raise _other("a statement that is no definition")
+    for number, each in enumerate(parsed):
+        if number in block.branches:
+            text = block.text[each.start : each.end]
+            if not asks_for_objects(each) or not without_variables(text):
+                raise _other("a condition of another kind")
+        elif each.type not in DEFINITIONS:
+            raise _other("a statement that is no definition")
     facts = a.several(block.text, a.context, placeless=a.placeless)
+    _check_branches(block, facts)
     edits = [_native.Edit(e.start, e.end, e.text.encode()) for each in facts for e in each.edits]
     changed = _native.apply_edits(block.text, edits)
-    if [each.type for each in tree.parse(changed)] != [each.type for each in parsed]:
+    again = tree.parse(changed)
+    if [each.type for each in again] != [each.type for each in parsed]:
         raise _other("a statement that cannot be put in again")
+    texts = [changed[each.start : each.end] for each in again]
+    if not all(without_variables(texts[number]) for number in block.branches):
+        raise _other("a condition that cannot be put in again")
     for each in facts:
         _take(a, each)
-    a.nameless = all(each.nameless for each in facts)
+    definitions = [each for number, each in enumerate(facts) if number not in block.branches]
+    a.nameless = all(each.nameless for each in definitions)
     a.placing = any(each.placing for each in facts)
-    a.replace(*a.span, _written(changed.decode(), block.handlers))
+    a.replace(*a.span, _written(block, texts))
     return SessionEffects(refresh=True)
+
+
+def _check_branches(block: Block, facts: tuple[StatementFacts, ...]) -> None:
+    """Check that what is behind a branch does not depend on whether it ran.
+
+    Raises:
+        ClientError: It would, or a condition does more than to ask.
+    """
+    for number, behind in block.branches.items():
+        if not answers_alone(facts[number]):
+            raise _other("a condition of another kind")
+        if behind < len(facts) and not all(_unnaming(each) for each in facts[number + 1 : behind]):
+            raise _other("statements behind an IF that may make, drop or rename a table")
+
+
+def _unnaming(facts: StatementFacts) -> bool:
+    """Say whether what is behind a statement is judged as if it had not run."""
+    return facts.nameless or facts.effects is None
 
 
 def _body_text(body: Node) -> bytes:
@@ -102,16 +142,7 @@ def _read(text: bytes) -> Block:
     tokens = Tokens(text)
     if tokens.word(0) != "begin":
         raise _other("variables, labels or options" if len(tokens) else "nothing")
-    statements: list[bytes] = []
-    at = 1
-    while tokens.word(at) not in ("end", "exception"):
-        end = _semicolon(tokens, at)
-        if tokens.word(at) not in ("alter", "comment", "create", "drop"):
-            raise _other("a statement that is no definition")
-        if any(tokens.word(index) == "into" for index in range(at, end)):
-            raise _other("INTO")
-        statements.append(text[tokens.starts[at] : tokens.ends[end - 1]])
-        at = end + 1
+    statements, branches, at = _statements(text, tokens)
     handlers: list[tuple[str, ...]] = []
     if tokens.word(at) == "exception":
         at += 1
@@ -124,7 +155,41 @@ def _read(text: bytes) -> Block:
     if tokens.word(at) != "end" or rest not in ([], [b";"]) or not statements:
         raise _other("parts of another form")
     # Each on lines of its own: a comment at a statement's end must not reach the next.
-    return Block(b"\n;\n".join(statements), len(statements), tuple(handlers))
+    return Block(b"\n;\n".join(statements), len(statements), branches, tuple(handlers))
+
+
+def _statements(text: bytes, tokens: Tokens) -> tuple[list[bytes], dict[int, int], int]:
+    """Return the definitions and conditions of a block, its branches, and the token behind them."""
+    statements: list[bytes] = []
+    branches: dict[int, int] = {}
+    at, inside = 1, -1
+    while True:
+        word = tokens.word(at)
+        if word == "if" and inside < 0:
+            end = condition_end(tokens, at + 1)
+            if tokens.word(end) != "then" or end == at + 1:
+                raise _other("a condition of another kind")
+            inside = len(statements)
+            statements.append(b"SELECT " + text[tokens.starts[at + 1] : tokens.ends[end - 1]])
+        elif word == "end" and inside >= 0:
+            end = at + 2
+            if (
+                tokens.word(at + 1) != "if"
+                or tokens.raw(end) != b";"
+                or inside == len(statements) - 1
+            ):
+                raise _other("an IF of another form")
+            branches[inside], inside = len(statements), -1
+        elif word in ("end", "exception") and inside < 0:
+            return statements, branches, at
+        elif word in ("alter", "comment", "create", "drop"):
+            end = _semicolon(tokens, at)
+            statements.append(text[tokens.starts[at] : tokens.ends[end - 1]])
+        else:
+            raise _other("a statement that is no definition")
+        if any(tokens.word(index) == "into" for index in range(at, end)):
+            raise _other("INTO")
+        at = end + 1
 
 
 def _semicolon(tokens: Tokens, at: int) -> int:
@@ -157,10 +222,17 @@ def _handler(tokens: Tokens, at: int) -> tuple[tuple[str, ...], int]:
     return tuple(names), at + 3
 
 
-def _written(statements: str, handlers: tuple[tuple[str, ...], ...]) -> str:
+def _written(block: Block, texts: list[bytes]) -> str:
     """Return the whole statement."""
-    caught = "".join(f"WHEN {' OR '.join(names)} THEN NULL;\n" for names in handlers)
-    inside = f"\nBEGIN\n{statements}\n;\n{'EXCEPTION ' if caught else ''}{caught}END\n"
+    lines: list[str] = []
+    ends = set(block.branches.values())
+    for index, text in enumerate(texts):
+        each = text.decode()
+        lines.append(f"IF (\n{each}\n) THEN\n" if index in block.branches else f"{each}\n;\n")
+        if index + 1 in ends:
+            lines.append("END IF;\n")
+    caught = "".join(f"WHEN {' OR '.join(names)} THEN NULL;\n" for names in block.handlers)
+    inside = f"\nBEGIN\n{''.join(lines)}{'EXCEPTION ' if caught else ''}{caught}END\n"
     number = 0
     while f"$b{number}$" in inside:
         number += 1
@@ -193,6 +265,7 @@ def _other(what: str) -> Exception:
     return refused(
         f"permission denied for DO of a block with {what}",
         detail="Code inside of a block cannot be judged; definitions (CREATE, ALTER, DROP, COMMENT) can, between BEGIN "
-        "and END, with handlers that catch only that they are there, or not there, and do NULL.",
+        "and END, behind IF [NOT] EXISTS (a query of catalogs) THEN too, with handlers that catch only that they are "
+        "there, or not there, and do NULL.",
         hint="Send the block's statements by themselves; IF NOT EXISTS and IF EXISTS serve where it catches errors.",
     )

@@ -87,8 +87,8 @@ STATEMENTS: dict[str, Treatment] = {
             "ExplainStmt": "Of statements that read no governed relation.",
             "CallStmt": "Trusted procedures.",
             "DoStmt": (
-                "Blocks that hold definitions only, each judged as if sent by itself, and that catch nothing but that "
-                "they are there already, or not there."
+                "Blocks that hold definitions only, each judged as if sent by itself, behind IF EXISTS over catalogs "
+                "too, and that catch nothing but that they are there already, or not there."
             ),
             "ListenStmt": "Trusted channels.",
             "NotifyStmt": "Trusted channels.",
