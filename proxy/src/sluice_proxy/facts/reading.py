@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sluice_proxy import allowlists
 from sluice_proxy.decisions import Level as SessionLevel
 from sluice_proxy.decisions import SessionContext
-from sluice_proxy.facts import temporary, utility
+from sluice_proxy.facts import temporary, touching, utility
 from sluice_proxy.facts.analysis import Analysis, governed_of
 from sluice_proxy.facts.bounds import refused_as_too_large, too_large, too_much_code
 from sluice_proxy.facts.following import Following
@@ -287,11 +287,7 @@ def _other(a: Analysis, kind: str, body: Node) -> None:
         if kind.startswith(prefix):
             action = f"ddl.{name}"
     a.actions.add(action)
-    for _, node in dictionaries(body):
-        if "relname" in node:
-            use = a.use(resolve(a.context, node.get("schemaname"), node["relname"]))
-            if use is not None:
-                use.written = True
+    touching.touch(a, kind, body)
 
 
 def _facts(a: Analysis, statement: RawStatement, effects: SessionEffects | None) -> StatementFacts:
