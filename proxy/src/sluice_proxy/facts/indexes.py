@@ -12,7 +12,7 @@ from sluice_proxy.facts.lasting import (
     tied_to_governed,
 )
 from sluice_proxy.facts.model import SessionEffects
-from sluice_proxy.facts.naming import Resolved, quoted
+from sluice_proxy.facts.naming import Resolved, quoted, resolve
 from sluice_proxy.facts.refusals import not_understood
 from sluice_proxy.facts.scopes import Level, Source
 from sluice_proxy.facts.tree import Node, strings, unwrap
@@ -79,6 +79,9 @@ def rename(a: Analysis, body: Node) -> SessionEffects | None:
     if "catalogname" in relation:
         raise not_understood("an index of another database")
     parts = [relation[key] for key in ("schemaname", "relname") if key in relation]
+    # PostgreSQL renames tables and views by ALTER INDEX too.
+    if resolve(a.context, relation.get("schemaname"), relation["relname"]).found:
+        raise governed_refused(f'ALTER INDEX of "{parts[-1]}", which is no index')
     named(a, parts, a.tokens.at(relation["location"]), "ALTER INDEX", "ddl.alter")
     a.nameless = True
     return _REFRESH
