@@ -55,7 +55,7 @@ DENIED = {
     "CreateTrigStmt": "CREATE TRIGGER t AFTER INSERT ON users EXECUTE FUNCTION f()",
     "AlterSystemStmt": "ALTER SYSTEM SET work_mem = '1MB'",
     "LoadStmt": "LOAD 'x'",
-    "ReindexStmt": "REINDEX TABLE users",
+    "CheckPointStmt": "CHECKPOINT",
     "CreatePolicyStmt": "CREATE POLICY p ON users",
     "CreateSubscriptionStmt": "CREATE SUBSCRIPTION s CONNECTION 'x' PUBLICATION p",
 }

@@ -27,6 +27,8 @@ CREATE TABLE held_parts (id int, secret text) PARTITION BY LIST (id);
 CREATE TABLE plain (id serial PRIMARY KEY, name text DEFAULT 'x', amount numeric, state state DEFAULT 'new', at date);
 CREATE INDEX plain_name ON plain (name);
 CREATE TABLE parts (id int, at date) PARTITION BY RANGE (at);
+CREATE INDEX parts_at ON ONLY parts (at);
+CREATE TABLE keyed (id int PRIMARY KEY, held_id int REFERENCES held, at date);
 CREATE VIEW held_view AS SELECT id, secret FROM held;
 CREATE VIEW plain_view AS SELECT id, name FROM plain;
 CREATE VIEW over_plain AS SELECT p.id, h.secret FROM plain_view p JOIN held h USING (id);

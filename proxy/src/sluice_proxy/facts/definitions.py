@@ -126,7 +126,7 @@ def alter_enum(a: Analysis, body: Node) -> SessionEffects | None:
     a.kind = "alter type"
     parts = strings(body["typeName"])
     if "oldVal" in body:
-        _check_changed(a, parts, "ALTER TYPE … RENAME VALUE")
+        check_type_changed(a, parts, "ALTER TYPE … RENAME VALUE")
     elif len(parts) > 2 or parts[0].startswith("pg_"):
         raise ddl_refused("ALTER TYPE")
     a.actions.add("ddl.alter")
@@ -138,7 +138,7 @@ def rename_type(a: Analysis, body: Node) -> SessionEffects | None:
     """ALTER TYPE … RENAME TO."""
     a.kind = "alter type"
     parts = strings(body["object"]["List"]["items"])
-    _check_changed(a, parts, "ALTER TYPE … RENAME")
+    check_type_changed(a, parts, "ALTER TYPE … RENAME")
     if body["newname"] in a.allow.types:
         raise ddl_refused("ALTER TYPE … RENAME to the name of one of PostgreSQL's own types")
     _check_unspoken(a, body["newname"], "ALTER TYPE … RENAME")
@@ -147,7 +147,7 @@ def rename_type(a: Analysis, body: Node) -> SessionEffects | None:
     return _REFRESH
 
 
-def _check_changed(a: Analysis, parts: list[str], what: str) -> None:
+def check_type_changed(a: Analysis, parts: list[str], what: str) -> None:
     """Check that what a type is called, or its labels, decide nothing for a policy.
 
     Raises:

@@ -75,16 +75,41 @@ def drop(a: Analysis, body: Node) -> SessionEffects | None:
 def rename(a: Analysis, body: Node) -> SessionEffects | None:
     """ALTER INDEX … RENAME."""
     relation = body["relation"]
+    # PostgreSQL renames tables and views by ALTER INDEX too.
+    if resolve(a.context, relation.get("schemaname"), relation["relname"]).found:
+        raise governed_refused(f'ALTER INDEX of "{relation["relname"]}", which is no index')
+    _index(a, relation)
+    a.nameless = True
+    return _REFRESH
+
+
+_ALTERATIONS = frozenset(
+    ["AT_AttachPartition", "AT_ResetRelOptions", "AT_SetRelOptions", "AT_SetStatistics"]
+)
+
+
+def alter(a: Analysis, body: Node) -> SessionEffects | None:
+    """ALTER INDEX … SET, RESET and ATTACH PARTITION."""
+    _index(a, body["relation"])
+    for item in body["cmds"]:
+        _, command = unwrap(item)
+        if command["subtype"] not in _ALTERATIONS:
+            raise ddl_refused("ALTER INDEX of this form")
+        kind, definition = unwrap(command["def"])
+        if kind == "PartitionCmd":
+            _index(a, definition["name"])
+        elif kind == "List":
+            see_options(a, definition.get("items", []))
+    return None
+
+
+def _index(a: Analysis, relation: Node) -> None:
+    """Judge an index that a statement names as a relation."""
     a.visit(relation)
     if "catalogname" in relation:
         raise not_understood("an index of another database")
     parts = [relation[key] for key in ("schemaname", "relname") if key in relation]
-    # PostgreSQL renames tables and views by ALTER INDEX too.
-    if resolve(a.context, relation.get("schemaname"), relation["relname"]).found:
-        raise governed_refused(f'ALTER INDEX of "{parts[-1]}", which is no index')
     named(a, parts, a.tokens.at(relation["location"]), "ALTER INDEX", "ddl.alter")
-    a.nameless = True
-    return _REFRESH
 
 
 def named(a: Analysis, parts: list[str], index: int, what: str, action: str) -> int:

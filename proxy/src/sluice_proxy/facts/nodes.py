@@ -125,6 +125,14 @@ STATEMENTS: dict[str, Treatment] = {
             ),
             "CreateExtensionStmt": "IF NOT EXISTS of one that is installed, which changes nothing.",
             "AlterTableStmt": "Own temporary tables; others that are not governed where the policy has ddl.alter.",
+            "AlterObjectSchemaStmt": (
+                "Of tables, views and sequences that are not governed, and of types that no governed column has, where "
+                "the policy has ddl.alter."
+            ),
+            "AlterOwnerStmt": "Of types, to the own role, where the policy has ddl.alter.",
+            "ClusterStmt": "Of named tables that are not governed where the policy has ddl.other.",
+            "CreateStatsStmt": "Of tables that are not governed where the policy has ddl.create.",
+            "ReindexStmt": "Of named tables and indexes that are not governed where the policy has ddl.other.",
             "AlterSeqStmt": "Own temporary sequences; others that are not governed where the policy has ddl.alter.",
             "CommentStmt": (
                 "On own temporary tables, views and sequences; on others that are not governed, schemas, types and "
@@ -147,13 +155,11 @@ STATEMENTS: dict[str, Treatment] = {
             "AlterCollationStmt",
             "AlterDomainStmt",
             "AlterObjectDependsStmt",
-            "AlterObjectSchemaStmt",
             "AlterStatsStmt",
             "AlterTSConfigurationStmt",
             "AlterTSDictionaryStmt",
             "AlterTypeStmt",
             "CreateRangeStmt",
-            "CreateStatsStmt",
             "DefineStmt",
             "ReplicaIdentityStmt",
             "RuleStmt",
@@ -186,7 +192,6 @@ STATEMENTS: dict[str, Treatment] = {
         _ROLES,
         (
             "AlterDefaultPrivilegesStmt",
-            "AlterOwnerStmt",
             "AlterPolicyStmt",
             "AlterRoleSetStmt",
             "AlterRoleStmt",
@@ -229,11 +234,7 @@ STATEMENTS: dict[str, Treatment] = {
     ),
     **_all(
         _UPKEEP,
-        (
-            "CheckPointStmt",
-            "ClusterStmt",
-            "ReindexStmt",
-        ),
+        ("CheckPointStmt",),
     ),
     **_all(
         _NONE,

@@ -206,8 +206,11 @@ def _dispatch(a: Analysis, statement: RawStatement) -> SessionEffects | None:
 _ANY_DDL = frozenset(
     [
         "AlterEnumStmt",
+        "AlterObjectSchemaStmt",
+        "AlterOwnerStmt",
         "AlterSeqStmt",
         "AlterTableStmt",
+        "ClusterStmt",
         "CommentStmt",
         "CompositeTypeStmt",
         "CreateDomainStmt",
@@ -215,12 +218,14 @@ _ANY_DDL = frozenset(
         "CreateExtensionStmt",
         "CreateSchemaStmt",
         "CreateSeqStmt",
+        "CreateStatsStmt",
         "CreateStmt",
         "DoStmt",
         "DropStmt",
         "GrantStmt",
         "IndexStmt",
         "RefreshMatViewStmt",
+        "ReindexStmt",
         "RenameStmt",
         "VacuumStmt",
         "ViewStmt",
@@ -239,8 +244,6 @@ def _denied(kind: str) -> Exception:
 
 
 _COMMANDS = {
-    "AlterObjectSchemaStmt": "ALTER … SET SCHEMA",
-    "AlterOwnerStmt": "ALTER … OWNER TO",
     "AlterSubscriptionStmt": "ALTER SUBSCRIPTION",
     "CreateAmStmt": "CREATE ACCESS METHOD",
     "CreateFdwStmt": "CREATE FOREIGN DATA WRAPPER",
@@ -248,7 +251,6 @@ _COMMANDS = {
     "CreateOpFamilyStmt": "CREATE OPERATOR FAMILY",
     "CreatePLangStmt": "CREATE LANGUAGE",
     "CreateRangeStmt": "CREATE TYPE … AS RANGE",
-    "CreateStatsStmt": "CREATE STATISTICS",
     "CreateTableSpaceStmt": "CREATE TABLESPACE",
     "CreateTrigStmt": "CREATE TRIGGER",
     "CreatedbStmt": "CREATE DATABASE",
@@ -261,7 +263,6 @@ _COMMANDS = {
 """Commands that the parser calls otherwise."""
 _INSTEAD = {
     "CreateFunctionStmt": "Let the database's owner create the function, and list it as trusted if it is harmless.",
-    "AlterOwnerStmt": "ALTER TABLE … OWNER TO CURRENT_USER works; let the database's owner do the rest.",
 }
 """What to do in the place of a statement."""
 

@@ -24,6 +24,7 @@ from sluice_proxy.facts.lasting import (
 )
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import Resolved, quoted, resolve
+from sluice_proxy.facts.partitions import TIES, bound, keys_free, tie
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.rights import only_owner, own
 from sluice_proxy.facts.scopes import Level, Source
@@ -132,14 +133,7 @@ def _partition(a: Analysis, body: Node, level: Level) -> None:
             expression(a, element["expr"], level)
         if len(strings(element.get("opclass"))) > 1 or len(strings(element.get("collation"))) > 1:
             raise not_understood("an operator class or a collation with a schema")
-    bound = body.get("partbound", {})
-    for key in ("listdatums", "lowerdatums", "upperdatums"):
-        for item in bound.get(key, ()):
-            kind, value = unwrap(item)
-            if kind == "ColumnRef" and strings(value["fields"]) in (["minvalue"], ["maxvalue"]):
-                a.visit(value)
-            else:
-                expression(a, item, Level(None))
+    bound(a, body.get("partbound", {}))
 
 
 def _level(name: str, body: Node) -> Level:
@@ -229,6 +223,8 @@ def select_into(a: Analysis, body: Node) -> SessionEffects | None:
 def alter(a: Analysis, body: Node) -> SessionEffects | None:
     """ALTER TABLE."""
     a.kind = "alter table"
+    if body.get("objtype") == "OBJECT_INDEX":
+        return indexes.alter(a, body)
     kinds = TABLES
     if only_owner(body) and body.get("objtype") in _OWNED:
         kinds = _OWNED[body["objtype"]]
@@ -251,7 +247,9 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
                 constraint(a, definition, level)
             elif kind == "List":
                 indexes.see_options(a, definition.get("items", []))
-            elif kind not in ("Integer", "String", "ReplicaIdentityStmt"):
+            elif kind in ("PartitionCmd", "RangeVar"):
+                tie(a, table, definition)
+            elif kind not in ("ATAlterConstraint", "Integer", "String", "ReplicaIdentityStmt"):
                 expression(a, command["def"], level)
     note_altered(a, body, table)
     return _REFRESH
@@ -270,7 +268,7 @@ def _form_refused(form: str) -> Exception:
     words = words.replace("TRIG ", "TRIGGER ")
     return refused(
         f"permission denied for ALTER TABLE with {words}",
-        detail="It ties tables to each other, or changes rights, triggers, places or replication.",
+        detail="It reaches keys of other tables, or changes rights, triggers, places or replication.",
         hint="Let a role that no policy restricts change it, as migrations do.",
     )
 
@@ -280,12 +278,13 @@ def _alteration(a: Analysis, table: Resolved, command: Node) -> bool:
     form = command.get("subtype", "AT_AddColumn")
     if form == "AT_ChangeOwner":
         return own(a, command["newowner"])
-    if form == "AT_ValidateConstraint":
+    if form in ("AT_AlterConstraint", "AT_ValidateConstraint"):
         # Of a foreign key it tells which keys there are in another table.
-        return table.schema == "pg_temp" or a.context.decision.write_oracle_keys_accepted
+        accepted = table.schema == "pg_temp" or a.context.decision.write_oracle_keys_accepted
+        return accepted or keys_free(a, table)
     if form == "AT_ReplicaIdentity":
         return table.schema == "pg_temp"
-    return form in _ALTERATIONS
+    return form in _ALTERATIONS or form in TIES
 
 
 _RENAMED = {

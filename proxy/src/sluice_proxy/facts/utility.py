@@ -12,11 +12,14 @@ from sluice_proxy.facts import (
     explaining,
     indexes,
     lasting_views,
+    missing,
     objects,
+    places,
     prepared,
     rights,
     session_state,
     temporary,
+    upkeep,
     whole_tables,
 )
 from sluice_proxy.facts.analysis import Analysis
@@ -36,6 +39,8 @@ def _call(a: Analysis, body: Node) -> SessionEffects | None:
 
 
 _DROPS: dict[str, Handler] = {
+    **dict.fromkeys(missing.ROUTINES, missing.drop_routine),
+    "OBJECT_EXTENSION": missing.drop_extension,
     "OBJECT_DOMAIN": definitions.drop_type,
     "OBJECT_INDEX": indexes.drop,
     "OBJECT_SCHEMA": definitions.drop_schema,
@@ -56,10 +61,13 @@ def _rename(a: Analysis, body: Node) -> SessionEffects | None:
 
 HANDLERS: dict[str, Handler] = {
     "AlterEnumStmt": definitions.alter_enum,
+    "AlterObjectSchemaStmt": places.set_schema,
+    "AlterOwnerStmt": places.owner,
     "AlterSeqStmt": objects.alter_sequence,
     "AlterTableStmt": temporary.alter,
     "CallStmt": _call,
     "ClosePortalStmt": prepared.close,
+    "ClusterStmt": upkeep.cluster,
     "CommentStmt": objects.comment,
     "CompositeTypeStmt": definitions.create_composite,
     "ConstraintsSetStmt": session_state.set_constraints,
@@ -70,6 +78,7 @@ HANDLERS: dict[str, Handler] = {
     "CreateSchemaStmt": definitions.create_schema,
     "CreateSeqStmt": objects.create_sequence,
     "CreateStmt": temporary.create,
+    "CreateStatsStmt": upkeep.statistics,
     "CreateTableAsStmt": temporary.create_as,
     "DeallocateStmt": prepared.deallocate,
     "DeclareCursorStmt": prepared.declare,
@@ -86,6 +95,7 @@ HANDLERS: dict[str, Handler] = {
     "NotifyStmt": channels.notify,
     "PrepareStmt": prepared.prepare,
     "RefreshMatViewStmt": lasting_views.refresh,
+    "ReindexStmt": upkeep.reindex,
     "RenameStmt": _rename,
     "TransactionStmt": session_state.transaction,
     "TruncateStmt": whole_tables.truncate,
