@@ -142,3 +142,12 @@ def test_session_that_the_server_takes_for_another_role_is_refused():
     check_reported_user([], role)
     with pytest.raises(ClientError, match="another role"):
         check_reported_user([("session_authorization", role)], role + "r")
+
+
+def test_schemas_that_are_named_and_not_searched_are_told(database_dsn):
+    with psycopg.connect(database_dsn) as connection:
+        connection.execute('SET search_path = "Absent ""x""", "a,b", public, "$user", Nowhere')
+        user = connection.info.user
+        assert probe(connection).unsearched == ('Absent "x"', "a,b", user, "nowhere")
+        connection.execute("SELECT set_config('search_path', 'Upper , public', false)")
+        assert probe(connection).unsearched == ("upper",)

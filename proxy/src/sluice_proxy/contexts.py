@@ -91,6 +91,7 @@ def _key(context: SessionContext, *, expired: bool) -> bytes:
         context.database,
         context.role,
         context.search_path,
+        context.unsearched,
         sorted(
             (item.name, item.kind, item.columns, sorted(item.reads), sorted(item.reads_own))
             for item in context.temporary.values()

@@ -128,3 +128,11 @@ class SessionContext:
         default_factory=dict[tuple[str, str], TemporaryRelation]
     )
     """By schema and name: what stays and was made in the present transaction, so that no other session sees it yet."""
+    unsearched: tuple[str, ...] = ()
+    """Schemas that the setting search_path names and that were not searched when the session was asked: not there,
+    or not to be used. Others may change that at any moment, so what calls and operators mean is judged with them."""
+
+    @property
+    def searchable(self) -> tuple[str, ...]:
+        """All schemas in which a name without one may be found."""
+        return (*self.search_path, *self.unsearched)

@@ -6,6 +6,7 @@ Everything is qualified, so that nothing a role may create answers in its place.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -53,10 +54,13 @@ SELECT session_user::pg_catalog.text, current_user::pg_catalog.text,
     AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i, pg_catalog.pg_class k
      WHERE i.inhparent OPERATOR(pg_catalog.=) c.oid AND k.oid OPERATOR(pg_catalog.=) i.inhrelid
       AND pg_catalog.age(k.xmin) OPERATOR(pg_catalog.>) 0)
-    AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,S}'::pg_catalog."char"[])) END"""
+    AND c.relkind OPERATOR(pg_catalog.=) ANY ('{r,p,v,m,S}'::pg_catalog."char"[])) END,
+ pg_catalog.current_setting('search_path')"""
 """One SELECT. ``current_schemas(true)`` has the implicit schemas where PostgreSQL searches them."""
 
-_COLUMNS: Final = 11
+_COLUMNS: Final = 12
+_NAMED = re.compile(r'"((?:[^"]|"")*)"|([^,\s"]+)')
+"""A schema in the text of search_path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ class SessionProbe:
     current_user: str
     search_path: tuple[str, ...]
     """As PostgreSQL searches it; the session's own temporary schema is called ``pg_temp``."""
+    unsearched: tuple[str, ...]
+    """What the setting names beside it: schemas that are not there, or that the session may not use, as yet."""
     server_major: int
     temporary: Mapping[str, TemporaryRelation]
     holdable_cursors: int
@@ -128,11 +134,21 @@ def _parse(row: Sequence[bytes | None]) -> SessionProbe:
         session_user=_text(fields[0]),
         current_user=_text(fields[1]),
         search_path=path,
+        unsearched=_unsearched(_text(fields[11]), path, _text(fields[1])),
         server_major=int(_text(fields[5])) // 10000,
         temporary=_temporary(json.loads(fields[7]) if fields[7] else []),
         holdable_cursors=int(_text(fields[8])),
         new=tuple(_new(json.loads(fields[10]) if fields[10] else [])),
     )
+
+
+def _unsearched(setting: str, searched: Sequence[str], user: str) -> tuple[str, ...]:
+    named = (
+        quoted.replace('""', '"') if quoted else bare.lower()
+        for quoted, bare in _NAMED.findall(setting)
+    )
+    schemas = (user if name == "$user" else name for name in named)
+    return tuple(name for name in dict.fromkeys(schemas) if name not in (*searched, "pg_temp"))
 
 
 def _new(items: Sequence[Any]) -> Iterator[NewRelation]:

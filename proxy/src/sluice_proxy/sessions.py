@@ -361,6 +361,7 @@ class Sessions:
             decision=decision,
             catalog=catalog,
             server_major=_major(parameter_status) if probe is None else probe.server_major,
+            unsearched=() if probe is None else probe.unsearched,
         )
 
 

@@ -102,7 +102,7 @@ def check_operator(a: Analysis, names: list[str]) -> None:
         return
     name = names[-1]
     schemas = a.context.catalog.operators.get(name, frozenset())
-    searched = {names[0]} if len(names) > 1 else {*a.context.search_path, "pg_temp"}
+    searched = {names[0]} if len(names) > 1 else {*a.context.searchable, "pg_temp"}
     if schemas & searched:
         raise refused(
             f"permission denied for operator {'.'.join(names)}",
@@ -196,7 +196,7 @@ def _category(a: Analysis, body: Node, names: list[str]) -> str:
     others = [
         function
         for function in catalog.functions.get(name, ())
-        if (function.schema == schema if schema else function.schema in a.context.search_path)
+        if (function.schema == schema if schema else function.schema in a.context.searchable)
     ]
     categories = [_harmless(a, function) for function in others]
     foreign = [function for function, kind in zip(others, categories, strict=True) if kind is None]
@@ -208,7 +208,7 @@ def _category(a: Analysis, body: Node, names: list[str]) -> str:
     if not others:
         raise denied_function(name if schema is None else f"{schema}.{name}")
     owner = (
-        next(item for item in a.context.search_path if any(f.schema == item for f in others))
+        next(item for item in a.context.searchable if any(f.schema == item for f in others))
         if schema is None
         else schema
     )

@@ -24,7 +24,10 @@ def grant(a: Analysis, body: Node) -> SessionEffects | None:
         if given != ["usage"]:
             raise _refused(f"{what} of more than USAGE of a schema")
         a.actions.add("ddl.grant")
-        return None
+        names = {unwrap(item)[1].get("sval", "") for item in body["objects"]}
+        # What search_path names is searched from the moment that it may be used.
+        a.nameless = a.kind == "revoke" or names.isdisjoint(a.context.unsearched)
+        return SessionEffects(refresh=True)
     if kind not in GRANTED:
         raise _refused(f"{what} of what is no table, view, sequence or schema")
     for item in body["objects"]:
