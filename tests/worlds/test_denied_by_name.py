@@ -37,7 +37,12 @@ RESTRICTION = Restriction(
     more={
         "rules": [
             {"name": "all", "effect": "allow"},
-            {"name": "kept", "effect": "deny", "actions": _DEFINING, "tables": ["kept.log"]},
+            {
+                "name": "kept",
+                "effect": "deny",
+                "actions": [*_DEFINING, "delete"],
+                "tables": ["kept.log"],
+            },
         ]
     },
 )
@@ -81,6 +86,41 @@ def test_table_that_may_not_be_changed_is_not_reached_by_another_name(
     ):
         session.execute(statement.encode())
     assert "rule kept" in (denied.value.diag.message_detail or "")
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        ["DROP TABLE pg_temp.log", "DELETE FROM log"],
+        ["ALTER TABLE pg_temp.log RENAME TO other", "DELETE FROM log"],
+        ["DROP TABLE pg_temp.log; DELETE FROM log"],
+        [f"DROP OWNED BY {ROLE}; DELETE FROM log"],
+        ["DROP TABLE pg_temp.log, pg_temp.base CASCADE; DELETE FROM log"],
+        ["DO $$ BEGIN DROP TABLE pg_temp.log; END $$", "DELETE FROM log"],
+    ],
+)
+def test_temporary_table_that_is_gone_does_not_stand_for_the_table_of_its_name(
+    dsns: tuple[str, str], gone: list[str]
+) -> None:
+    with psycopg.connect(dsns[1], autocommit=True) as session:
+        session.execute("SET search_path = kept, public")
+        session.execute("CREATE TABLE pg_temp.base (id int)")
+        session.execute("CREATE TABLE pg_temp.log (id int)")
+        session.execute("SET search_path = kept, public")  # The table is known now.
+        session.execute("DELETE FROM log")
+        *before, last = gone
+        for each in before:
+            session.execute(each.encode())
+        with pytest.raises(psycopg.errors.InsufficientPrivilege) as denied:
+            session.execute(last.encode())
+        assert "rule kept" in (denied.value.diag.message_detail or "")
+
+
+def test_temporary_tables_are_made_and_dropped_in_one_message(dsns: tuple[str, str]) -> None:
+    text = "DROP TABLE IF EXISTS heap; CREATE TEMP TABLE heap (id int); INSERT INTO heap VALUES (1); DROP TABLE heap"
+    with psycopg.connect(dsns[1], autocommit=True) as session:
+        for _ in range(2):
+            session.execute(text.encode())
 
 
 def test_other_tables_are_changed_as_before(dsns: tuple[str, str]) -> None:

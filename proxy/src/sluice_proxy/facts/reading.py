@@ -197,8 +197,7 @@ def _dispatch(a: Analysis, statement: RawStatement) -> SessionEffects | None:
     if handler is None or (not a.enforcing and kind in _ANY_DDL):
         if a.enforcing:
             raise _denied(kind)
-        _other(a, kind, body)
-        return None
+        return _other(a, kind, body)
     a.exact = True
     return handler(a, body)
 
@@ -272,7 +271,7 @@ def _spelled(kind: str) -> str:
     return "".join(f" {c}" if c.isupper() else c for c in name).strip().upper()
 
 
-def _other(a: Analysis, kind: str, body: Node) -> None:
+def _other(a: Analysis, kind: str, body: Node) -> SessionEffects | None:
     """Record a statement that guarded and open sessions may send and that is not walked: its kind and relations."""
     a.kind = _spelled(kind).lower()
     action = "ddl.other"
@@ -289,6 +288,7 @@ def _other(a: Analysis, kind: str, body: Node) -> None:
             action = f"ddl.{name}"
     a.actions.add(action)
     touching.touch(a, kind, body)
+    return touching.changes(a, kind, body)
 
 
 def _facts(a: Analysis, statement: RawStatement, effects: SessionEffects | None) -> StatementFacts:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sluice_proxy.decisions import Level
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.model import TableUse
+from sluice_proxy.facts.model import SessionEffects, TableUse
 from sluice_proxy.facts.naming import Resolved, resolve
 from sluice_proxy.facts.tree import Node, dictionaries, unwrap
 
@@ -22,6 +22,9 @@ _PARTS = frozenset(
 )
 """Their names follow the name of the table that they belong to."""
 _EVERYTHING = frozenset(["DropOwnedStmt", "ReassignOwnedStmt", "AlterTableMoveAllStmt"])
+_UNNAMING = frozenset(["AlterObjectSchemaStmt", "DropStmt", "RenameStmt"])
+_NAMING = _EVERYTHING | _UNNAMING | frozenset(["CreateStmt", "CreateSeqStmt", "DoStmt", "ViewStmt"])
+"""What changes which relation a name means, or may do so."""
 _SYSTEM = frozenset(["pg_catalog", "information_schema", "pg_toast"])
 
 
@@ -44,6 +47,23 @@ def touch(a: Analysis, kind: str, body: Node) -> None:
     for relation in catalog.by_oid.values() if catalog is not None else ():
         if relation.schema not in _SYSTEM and (schemas is None or relation.schema in schemas):
             a.uses.setdefault(relation.qualified, TableUse(relation.qualified)).written = True
+
+
+def changes(a: Analysis, kind: str, body: Node) -> SessionEffects | None:
+    """Say that the session's state is to be read anew, and which of its temporary relations have no such name any more.
+
+    Otherwise the name of one that is gone would go on standing for it, and pass what a policy denies of a table of
+    the same name.
+    """
+    if a.context.decision.level is not Level.GUARDED or kind not in _NAMING:
+        return None
+    temporary = a.context.temporary
+    if kind in _EVERYTHING or body.get("behavior") == "DROP_CASCADE":
+        a.dropped = tuple(temporary)
+    elif kind in _UNNAMING:
+        a.dropped = tuple(name for _, name in _names(body) if name in temporary)
+    a.nameless = not a.dropped
+    return SessionEffects(refresh=True)
 
 
 def _names(body: Node) -> Iterator[tuple[str | None, str]]:
