@@ -251,3 +251,20 @@ def test_view_is_judged_by_what_it_reads(open_session: Open) -> None:
     (use,) = facts.tables
     assert (use.name, use.governed, use.opa()["classes"]) == ("public.users", True, ["pii.email"])
     assert facts.actions == ("select",)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE orders RENAME TO o",
+        "ALTER TABLE orders SET SCHEMA tools",
+        "ALTER TABLE orders INHERIT tree",
+        "ALTER TABLE tree INHERIT orders",
+    ],
+)
+def test_table_is_moved_by_who_may_read_it(open_session: Open, sql: str) -> None:
+    (facts,) = read_facts(sql.encode(), open_session().context(), simple=True)
+    assert set(facts.actions) == {"ddl.alter", "select"}
+    (moved,) = (use for use in facts.tables if use.name.endswith(".orders"))
+    assert moved.read
+    assert moved.written

@@ -121,6 +121,7 @@ def note_renamed(a: Analysis, body: Node, table: Resolved) -> None:
     """Note the new name of a table, or of a column of one that the transaction has made."""
     if body["renameType"] in ("OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW"):
         check_unfiltering(a, table.schema, body["newname"], "ALTER … RENAME")
+        note_moved(a, table)
     own = table.temporary
     known = own or table.relation
     if known is None or known.kind not in TABLES:
@@ -202,6 +203,14 @@ def judge(a: Analysis, resolved: Resolved, what: str, action: str, kinds: str) -
     use = a.use(resolved)
     if use is not None:
         use.written = True
+
+
+def note_moved(a: Analysis, resolved: Resolved) -> None:
+    """Note that a relation's rows will be read by another name: who may not read it may not move it."""
+    use = a.use(resolved)
+    if use is not None:
+        use.read = True
+        a.actions.add("select")
 
 
 def refer(a: Analysis, table: Resolved, element: Node) -> None:

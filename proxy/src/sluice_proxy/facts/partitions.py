@@ -5,7 +5,13 @@ from __future__ import annotations
 from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.expressions import expression
-from sluice_proxy.facts.lasting import changed, ddl_refused, governed_refused, tied_to_governed
+from sluice_proxy.facts.lasting import (
+    changed,
+    ddl_refused,
+    governed_refused,
+    note_moved,
+    tied_to_governed,
+)
 from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.scopes import Level
 from sluice_proxy.facts.tree import Node, strings, unwrap
@@ -32,6 +38,7 @@ def tie(a: Analysis, table: Resolved, definition: Node) -> None:
     other = changed(a, definition.get("name", definition), what, "ddl.alter")
     for each in (table, other):
         check_unread(each)
+        note_moved(a, each)
         if each.schema == "pg_temp":
             raise ddl_refused(f"{what} that is temporary")
         # Foreign keys are checked, and those of a partitioned table become the partition's.

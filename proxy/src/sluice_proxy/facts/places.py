@@ -5,7 +5,7 @@ from __future__ import annotations
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.definitions import check_type_changed
 from sluice_proxy.facts.filtering import check_unfiltering
-from sluice_proxy.facts.lasting import TABLES, changed, ddl_refused
+from sluice_proxy.facts.lasting import TABLES, changed, ddl_refused, note_moved
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.rights import own
 from sluice_proxy.facts.tree import Node, strings
@@ -41,6 +41,7 @@ def set_schema(a: Analysis, body: Node) -> SessionEffects | None:
     table = changed(a, body["relation"], _WHAT, "ddl.alter", _MOVED[kind])
     check_unfiltering(a, schema, table.name, _WHAT)
     check_unread(table)
+    note_moved(a, table)
     known = table.temporary or table.relation
     if known is not None and table.schema == "pg_temp":
         raise ddl_refused(f"{_WHAT} of what is temporary")
