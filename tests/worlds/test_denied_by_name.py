@@ -97,6 +97,7 @@ def test_table_that_may_not_be_changed_is_not_reached_by_another_name(
         [f"DROP OWNED BY {ROLE}; DELETE FROM log"],
         ["DROP TABLE pg_temp.log, pg_temp.base CASCADE; DELETE FROM log"],
         ["DO $$ BEGIN DROP TABLE pg_temp.log; END $$", "DELETE FROM log"],
+        ["DO $$ BEGIN DROP TABLE pg_temp.log; END $$; DELETE FROM log"],
     ],
 )
 def test_temporary_table_that_is_gone_does_not_stand_for_the_table_of_its_name(

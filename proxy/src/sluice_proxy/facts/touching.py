@@ -58,7 +58,7 @@ def changes(a: Analysis, kind: str, body: Node) -> SessionEffects | None:
     if a.context.decision.level is not Level.GUARDED or kind not in _NAMING:
         return None
     temporary = a.context.temporary
-    if kind in _EVERYTHING or body.get("behavior") == "DROP_CASCADE":
+    if kind in _EVERYTHING or kind == "DoStmt" or body.get("behavior") == "DROP_CASCADE":
         a.dropped = tuple(temporary)
     elif kind in _UNNAMING:
         a.dropped = tuple(name for _, name in _names(body) if name in temporary)
