@@ -59,12 +59,6 @@ def test_unknown_class_is_refused_with_near_ones(classification, policy, name):
 @pytest.mark.parametrize(
     ("field", "value", "path"),
     [
-        ("spec__database__tls", {"mode": "require"}, "spec.database.tls.mode"),
-        ("spec__database__tls", {"mode": "prefer", "caSecretRef": {"name": "a", "key": "b"}},
-         "spec.database.tls.caSecretRef"),
-        ("spec__database__tls", {"mode": "prefer", "clientCertSecretRef": {"name": "a"}},
-         "spec.database.tls.clientCertSecretRef"),
-        ("spec__database__clientTLSSecretRef", {"name": "a"}, "spec.database.clientTLSSecretRef"),
         ("spec__database__brokered", {"secretRef": {"name": "a"}}, "spec.database.brokered"),
         ("spec__discovery", {"mode": "suggest"}, "spec.discovery.mode"),
         ("spec__audit", {"literals": True}, "spec.audit.literals"),
@@ -75,6 +69,45 @@ def test_classification_field_without_effect_is_refused(classification, field, v
     assert [where for where, _ in told(found)] == [path]
     assert told(found)[0][1].startswith("not supported yet")
     assert document(found)["databases"]["shop/shop"]["state"] == "denied"
+
+
+CA = {"name": "ca", "key": "ca.crt"}
+
+
+@pytest.mark.parametrize(
+    ("tls", "field", "way"),
+    [
+        ({"mode": "verify-ca"}, "caSecretRef", "need caSecretRef: name the Secret and the key"),
+        ({"mode": "verify-full", "clientCertSecretRef": {"name": "a"}}, "caSecretRef",
+         "need caSecretRef: name the Secret and the key"),
+        ({"mode": "disable", "caSecretRef": CA}, "caSecretRef", "write another mode, or leave it out"),
+        ({"mode": "disable", "clientCertSecretRef": {"name": "a"}}, "clientCertSecretRef",
+         "write another mode, or leave it out"),
+        ({"mode": "prefer", "caSecretRef": CA}, "caSecretRef", "write mode verify-full"),
+    ],
+)  # fmt: skip
+def test_tls_that_contradicts_its_mode_is_refused_with_a_way_out(classification, tls, field, way):
+    found = compiled_of(classification(spec__database__tls=tls))
+    ((path, message),) = told(found)
+    assert path == f"spec.database.tls.{field}"
+    assert way in message
+    assert document(found)["databases"]["shop/shop"]["state"] == "denied"
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        {"mode": "prefer", "clientCertSecretRef": {"name": "a"}},
+        {"mode": "require"},
+        {"mode": "require", "caSecretRef": CA},
+        {"mode": "verify-ca", "caSecretRef": CA},
+        {"mode": "verify-full", "caSecretRef": CA, "clientCertSecretRef": {"name": "a"}},
+    ],
+)
+def test_every_mode_of_tls_is_accepted_to_servers_and_to_clients(classification, tls):
+    for front in (None, {"name": "front"}):
+        one = classification(spec__database__tls=tls, spec__database__clientTLSSecretRef=front)
+        assert compiled_of(one).problems == ()
 
 
 @pytest.mark.parametrize(

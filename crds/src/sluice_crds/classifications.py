@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -39,13 +39,18 @@ Function = Annotated[str, Field(max_length=512, pattern=r"^[^.()\s][^.()]*\.[^.(
 Channel = Annotated[str, Field(min_length=1, max_length=63)]
 
 
+VERIFYING_MODES: Final = ("verify-ca", "verify-full")
+"""Modes of TLS that verify the server's certificate, and so need authorities."""
+TLS_NEEDS_CA: Final = "tls mode verify-ca and verify-full need caSecretRef"
+
+
 class UpstreamTls(ApiModel):
-    """TLS between the sidecar and the database."""
+    """TLS between the sidecar and the database. Each namespace whose pods come to it has the Secrets."""
 
     mode: Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
-    """As libpq's sslmode."""
+    """As libpq's sslmode. verify-full checks authority and name; require without caSecretRef checks nothing."""
     ca_secret_ref: SecretKeyReference | None = None
-    """Certificates of the authorities that may sign the server's certificate."""
+    """Certificates (PEM) of the authorities that may sign the server's certificate."""
     client_cert_secret_ref: SecretReference | None = None
     """A kubernetes.io/tls Secret that the sidecar shows to the database."""
 
@@ -67,11 +72,11 @@ class Database(ApiModel):
     name: Annotated[str, Field(min_length=1, max_length=63)]
     """The database's name on its server."""
     tls: UpstreamTls | None = None
-    """TLS towards the database."""
+    """TLS towards the database; omitted: prefer, which uses it where the server offers it."""
     client_tls_secret_ref: Annotated[SecretReference | None, Field(alias="clientTLSSecretRef")] = (
         None
     )
-    """Certificate shown to clients that insist on TLS."""
+    """A kubernetes.io/tls Secret that the sidecar shows to clients that ask for TLS; omitted: they get none."""
     catalog_secret_ref: SecretReference | None = None
     """Secret of type sluice.dev/catalog: user, password, and the only host, port and CA they may be sent to."""
     pooler: Literal["none", "session"] = "none"
@@ -197,9 +202,9 @@ class DataClassification(ApiModel):
 CEL = rules(
     (
         (
-            "!has(self.spec.database.tls) || !(self.spec.database.tls.mode in ['verify-ca', 'verify-full'])"
+            f"!has(self.spec.database.tls) || !(self.spec.database.tls.mode in {list(VERIFYING_MODES)})"
             " || has(self.spec.database.tls.caSecretRef)"
         ),
-        "tls mode verify-ca and verify-full need caSecretRef",
+        TLS_NEEDS_CA,
     ),
 )

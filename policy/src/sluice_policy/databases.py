@@ -11,6 +11,7 @@ from sluice_crds import DataClassification
 from sluice_policy.hosts import host_forms
 from sluice_policy.problems import Problem
 from sluice_policy.resources import Resource
+from sluice_policy.tls import tls_contradictions
 from sluice_policy.unsupported import unsupported
 
 
@@ -121,7 +122,11 @@ def judge_databases(resources: Iterable[Resource]) -> dict[str, Database]:
     conflicts = _conflicts(pairs)
     out: dict[str, Database] = {}
     for resource, model in sorted(pairs, key=lambda pair: pair[0].full_name):
-        problems = [*unsupported(resource), *_contradictions(resource, model)]
+        problems = [
+            *unsupported(resource),
+            *tls_contradictions(resource, model),
+            *_contradictions(resource, model),
+        ]
         if resource.full_name in conflicts:
             problems.append(conflicts[resource.full_name])
         tables = tuple({pattern(entry.table) for entry in model.spec.columns or ()})

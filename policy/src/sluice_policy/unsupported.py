@@ -11,15 +11,6 @@ from sluice_policy.resources import Location, Resource
 
 def _classification(model: DataClassification) -> Iterator[tuple[Location, str]]:
     database = model.spec.database
-    if database.tls is not None:
-        if database.tls.mode not in ("disable", "prefer"):
-            yield ("spec", "database", "tls", "mode"), f"tls mode {database.tls.mode}"
-        if database.tls.ca_secret_ref is not None:
-            yield ("spec", "database", "tls", "caSecretRef"), "verifying the server's certificate"
-        if database.tls.client_cert_secret_ref is not None:
-            yield ("spec", "database", "tls", "clientCertSecretRef"), "a client certificate"
-    if database.client_tls_secret_ref is not None:
-        yield ("spec", "database", "clientTLSSecretRef"), "TLS towards clients"
     if database.brokered is not None:
         yield ("spec", "database", "brokered"), "brokered credentials"
     if model.spec.discovery is not None and model.spec.discovery.mode != "off":
