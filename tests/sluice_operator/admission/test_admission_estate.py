@@ -111,9 +111,3 @@ def test_another_cluster_domain_is_followed():
         "pg.shop.svc",
         "pg.shop.svc.k8s.corp",
     }
-
-
-def test_unsupported_tls_mode_stays_within_the_contract(estate_of, classification):
-    tls = {"mode": "verify-full", "caSecretRef": {"name": "ca", "key": "ca.crt"}}
-    estate = estate_of(classification("shop", "shop", ["pg"], database={"tls": tls}))
-    assert estate.entries("shop")[0]["tls"] == "prefer"

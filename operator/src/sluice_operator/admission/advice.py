@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sluice_crds import DatabaseAccessPolicy, DataClassification
+from sluice_crds.classifications import VERIFYING_MODES
 from sluice_operator.admission.hostnames import is_address, service_name
+from sluice_operator.admission.tls import tls_mode
 
 
 def classification_advice(model: DataClassification, domain: str) -> Iterator[str]:
@@ -26,7 +28,30 @@ def classification_advice(model: DataClassification, domain: str) -> Iterator[st
             "spec.database.catalogSecretRef is not set: sidecars cannot read the catalog, and "
             "sessions that need a mask or a row filter are denied"
         )
+    yield from _tls_advice(model)
     yield from _host_advice(model, domain)
+
+
+def _tls_advice(model: DataClassification) -> Iterator[str]:
+    database = model.spec.database
+    mode = tls_mode(model)
+    if mode == "require":
+        yield (
+            "spec.database.tls.mode: require encrypts and verifies nothing: whoever answers in the "
+            "server's place reads along; with verify-full and caSecretRef nobody can"
+        )
+    if database.client_tls_secret_ref is not None and mode != "disable":
+        yield (
+            "spec.database.clientTLSSecretRef: where the server uses TLS too, clients cannot log in by "
+            "SCRAM with channel binding (it binds to the server's certificate, and they see the "
+            "sidecar's); write channel_binding=disable in their DSNs"
+        )
+    if mode in VERIFYING_MODES and model.spec.enforcement == "observe":
+        yield (
+            "spec.database.tls.caSecretRef: the server is verified with enforcement: observe too, and "
+            "pods of namespaces that spec.allowedNamespaces does not name mount no Secret: they cannot "
+            "connect"
+        )
 
 
 def _host_advice(model: DataClassification, domain: str) -> Iterator[str]:

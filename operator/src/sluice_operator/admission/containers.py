@@ -11,6 +11,7 @@ from sluice_operator.admission import names
 from sluice_operator.admission.identity import compact
 from sluice_operator.admission.model import InjectionSettings
 from sluice_operator.admission.opa import opa_arguments
+from sluice_operator.admission.tls import tls_secrets
 from sluice_operator.admission.tuning import Tuning, requirements
 
 RUN_BYTES: Final = "64Mi"
@@ -88,8 +89,18 @@ def _environment(
     ]
 
 
-def _catalog_secrets(databases: list[dict[str, Any]]) -> list[str]:
-    return [entry["secret"] for entry in databases if entry["secret"] is not None]
+def _secrets(databases: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """Volume, folder and name of every Secret that databases name."""
+    catalogs = [entry["secret"] for entry in databases if entry["secret"] is not None]
+    kinds = (
+        (names.CATALOG_VOLUME, names.CATALOG_PATH, catalogs),
+        (names.TLS_VOLUME, names.TLS_PATH, tls_secrets(databases)),
+    )
+    return [
+        (f"{volume}{n}", f"{path}/{n}", secret)
+        for volume, path, secrets in kinds
+        for n, secret in enumerate(secrets)
+    ]
 
 
 def our_containers(
@@ -105,10 +116,7 @@ def our_containers(
         _mount(names.STATE_VOLUME, names.STATE_PATH),
         _mount(names.SPOOL_VOLUME, names.SPOOL_PATH),
         _mount(names.TOKEN_VOLUME, names.TOKEN_PATH, read_only=True),
-        *(
-            _mount(f"{names.CATALOG_VOLUME}{n}", f"{names.CATALOG_PATH}/{n}", read_only=True)
-            for n, _ in enumerate(_catalog_secrets(databases))
-        ),
+        *(_mount(volume, path, read_only=True) for volume, path, _ in _secrets(databases)),
     ]
     return [
         {
@@ -179,9 +187,9 @@ def our_volumes(
         },
         *(
             {
-                "name": f"{names.CATALOG_VOLUME}{n}",
+                "name": volume,
                 "secret": {"secretName": secret, "optional": True, "defaultMode": _MODE_READABLE},
             }
-            for n, secret in enumerate(_catalog_secrets(databases))
+            for volume, _, secret in _secrets(databases)
         ),
     ]

@@ -10,6 +10,7 @@ from sluice_crds import DataClassification
 from sluice_operator.admission import names
 from sluice_operator.admission.hostnames import absolute, shortened, spellings
 from sluice_operator.admission.identity import compact
+from sluice_operator.admission.tls import Folders, tls_mode, tls_names, tls_places
 
 SERVERS_MAX: Final = names.LOOPBACK_LAST - names.LOOPBACK_FIRST + 1
 
@@ -19,8 +20,6 @@ ALIASES_BYTES_MAX: Final = 256 * 1024
 """etcd takes objects of 1.5 MiB, and a pod has more to say."""
 _ANSWERS_MAX: Final = 512
 _Made = TypeVar("_Made")
-
-_TLS_IN_FORCE: Final = ("disable", "prefer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +154,8 @@ class Estate:
                 f"there are {len(self.servers)} classified database servers, more than the "
                 f"{SERVERS_MAX} that a pod has addresses for"
             )
-        # Of a namespace that nobody admits; Secrets' names add little.
-        size = len(compact(self.entries("")))
+        # As if all admitted one namespace: Secrets are named for those that do.
+        size = len(compact(_entries(self, lambda _: True)))
         if size > VARIABLE_BYTES_MAX:
             return (
                 f"the classified databases take {size} bytes to name, more than the "
@@ -212,10 +211,12 @@ class Estate:
     def entries(self, namespace: str) -> list[dict[str, Any]]:
         """``SLUICE_DATABASES`` for a pod of a namespace, in the order of full names.
 
-        Catalog Secrets are those of admitted databases only: whoever writes a classification must
-        not choose which Secret a foreign namespace's pods mount. The answer is shared.
+        Secrets are those of admitted databases only: whoever writes a classification must not choose
+        which Secret a foreign namespace's pods mount. The answer is shared.
         """
-        return self._remembered(("entries", namespace), lambda: _entries(self, namespace))
+        return self._remembered(
+            ("entries", namespace), lambda: _entries(self, lambda model: admits(model, namespace))
+        )
 
 
 def admits(model: DataClassification, namespace: str) -> bool:
@@ -225,27 +226,37 @@ def admits(model: DataClassification, namespace: str) -> bool:
     )
 
 
-def _entries(estate: Estate, namespace: str) -> list[dict[str, Any]]:
-    found: list[tuple[str, dict[str, Any], str | None]] = []
-    for index, server in enumerate(estate.servers):
-        for model in server.databases:
-            database = model.spec.database
-            home = model.metadata.namespace or ""
-            reference = database.catalog_secret_ref if admits(model, namespace) else None
-            mode = database.tls.mode if database.tls is not None else "prefer"
-            entry = {
-                "name": full_name(model),
-                "database": database.name,
-                "upstream": [absolute(database.hosts[0], home, estate.domain), database.port],
-                "listen": f"{estate.address(index)}:{database.port}",
-                # Other modes are refused by the compiler: such a database is denied.
-                "tls": mode if mode in _TLS_IN_FORCE else "prefer",
-            }
-            found.append((full_name(model), entry, reference.name if reference else None))
+def _entries(
+    estate: Estate, admitted: Callable[[DataClassification], bool]
+) -> list[dict[str, Any]]:
+    places = [
+        (model, f"{estate.address(index)}:{model.spec.database.port}")
+        for index, server in enumerate(estate.servers)
+        for model in server.databases
+    ]
+    folders = Folders()
     out: list[dict[str, Any]] = []
     catalogs = 0
-    for _, entry, secret in sorted(found, key=lambda item: item[0]):
-        place = None if secret is None else f"{names.CATALOG_PATH}/{catalogs}"
-        catalogs += secret is not None
-        out.append({**entry, "catalog": place, "secret": secret})
+    for model, listen in sorted(places, key=lambda place: full_name(place[0])):
+        database = model.spec.database
+        entry: dict[str, Any] = {
+            "name": full_name(model),
+            "database": database.name,
+            "upstream": [
+                absolute(database.hosts[0], model.metadata.namespace or "", estate.domain),
+                database.port,
+            ],
+            "listen": listen,
+            "tls": tls_mode(model),
+            "catalog": None,
+            "secret": None,
+        }
+        if entry["tls"] == "verify-full":
+            entry["tlsNames"] = tls_names(model, estate.domain)
+        if admitted(model):
+            entry |= tls_places(model, folders)
+            if (reference := database.catalog_secret_ref) is not None:
+                entry |= {"catalog": f"{names.CATALOG_PATH}/{catalogs}", "secret": reference.name}
+                catalogs += 1
+        out.append(entry)
     return out

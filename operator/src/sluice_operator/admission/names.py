@@ -55,6 +55,7 @@ EMPTY_VOLUME: Final = "sluice-empty"
 """Lies over the place of the application's API token: our containers have no use for it."""
 OPA_VOLUME: Final = "sluice-opa"
 CATALOG_VOLUME: Final = "sluice-catalog-"
+TLS_VOLUME: Final = "sluice-tls-"
 LOCAL_VOLUMES: Final = (RUN_VOLUME, STATE_VOLUME, SPOOL_VOLUME)
 
 RUN_PATH: Final = "/run/sluice"
@@ -64,6 +65,7 @@ TOKEN_PATH: Final = "/var/run/secrets/sluice"  # noqa: S105  # A folder.
 OPA_PATH: Final = "/etc/sluice/opa"
 AUTHORIZATION_FILE: Final = "authz.rego"
 CATALOG_PATH: Final = "/etc/sluice/catalog"
+TLS_PATH: Final = "/etc/sluice/tls"
 SERVICE_ACCOUNT_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 UID: Final = 16021

@@ -17,7 +17,7 @@ from sluice_operator.admission.reading import entries, section
 _VOLUME: Final = re.compile(
     rf"{names.RUN_VOLUME}|{names.STATE_VOLUME}|{names.SPOOL_VOLUME}|{names.TOKEN_VOLUME}"
     rf"|{names.EMPTY_VOLUME}|{names.OPA_VOLUME}"
-    rf"|{names.CATALOG_VOLUME}[0-9]+"
+    rf"|{names.CATALOG_VOLUME}[0-9]+|{names.TLS_VOLUME}[0-9]+"
 )
 _CONTAINERS: Final = frozenset({*names.CONTAINERS, *names.FORMER})
 _ADDRESS: Final = re.compile(r"127\.0\.0\.([0-9]{1,3})")
