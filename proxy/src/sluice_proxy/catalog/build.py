@@ -229,9 +229,10 @@ def _index(rows: Rows) -> _Index:
     return index
 
 
-def _order_of_couplings(coupling: Coupling) -> tuple[str, list[str], int, bool, bool]:
+def _order_of_couplings(coupling: Coupling) -> tuple[str, list[str], int, bool, bool, str]:
     other = coupling.other or 0
-    return (coupling.kind, sorted(coupling.columns), other, coupling.referred, coupling.overlaps)
+    ends = (coupling.referred, coupling.overlaps, coupling.acts)
+    return (coupling.kind, sorted(coupling.columns), other, *ends)
 
 
 def _partition_key(row: Row, index: _Index) -> frozenset[str]:
@@ -262,7 +263,9 @@ def _add_constraint(row: Row, index: _Index) -> None:
         index.primary_keys[relation] = tuple(name for name in names if name is not None)
     if row["kind"] == "f":
         other = index.names(row["other"], row["other_columns"] or [0])
-        index.couplings[row["other"]].add(Coupling("key", other, relation, referred=True))
+        index.couplings[row["other"]].add(
+            Coupling("key", other, relation, referred=True, acts=row["acts"])
+        )
 
 
 def _add_index(row: Row, index: _Index) -> None:

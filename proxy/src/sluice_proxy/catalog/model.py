@@ -129,6 +129,9 @@ class Coupling:
     overlaps: bool = False
     """Of an exclusion constraint or a temporal key (foreign ones too): not only equal values meet, so that one can
     be searched."""
+    acts: str = ""
+    """Of a foreign key, at the end that is referred to: ``u`` and ``d``, where UPDATE and DELETE change or delete the
+    rows that refer."""
 
 
 @dataclass(frozen=True, slots=True)

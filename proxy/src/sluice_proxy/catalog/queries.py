@@ -156,7 +156,9 @@ SELECT c.conrelid AS relation, c.contype::text AS kind, c.conkey AS columns, c.c
        COALESCE(c.contype = 'f' AND (pg_catalog.to_jsonb(c) ->> 'conperiod')::pg_catalog.bool, false)
          OR EXISTS (SELECT FROM pg_catalog.unnest(c.conexclop) AS x(operator)
                JOIN pg_catalog.pg_operator o ON o.oid = x.operator AND o.oprname <> '=') AS overlaps,
-       c.confrelid AS other, c.confkey AS other_columns
+       c.confrelid AS other, c.confkey AS other_columns,
+       CASE WHEN c.confupdtype IN ('c', 'n', 'd') THEN 'u' ELSE '' END
+         || CASE WHEN c.confdeltype IN ('c', 'n', 'd') THEN 'd' ELSE '' END AS acts
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid
 WHERE r.relpersistence <> 't' AND c.contype IN ('c', 'f', 'p', 'u', 'x')
 """

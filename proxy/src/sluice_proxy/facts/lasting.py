@@ -198,7 +198,8 @@ def judge(a: Analysis, resolved: Resolved, what: str, action: str, kinds: str) -
     """Judge the change of a relation that stays, and note that it needs an action of the policy."""
     _check_free(a, resolved, what, kinds)
     if action in ("ddl.alter", "ddl.drop"):
-        check_unfiltering(a, resolved.schema, resolved.name, what)
+        rows = action == "ddl.drop" or kinds == "v"
+        check_unfiltering(a, resolved.schema, resolved.name, what, rows=rows)
     a.actions.add(action)
     use = a.use(resolved)
     if use is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sluice_proxy.catalog.model import Relation
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.expressions import expression
+from sluice_proxy.facts.filtering import check_unfiltering
 from sluice_proxy.facts.lasting import (
     changed,
     ddl_refused,
@@ -37,6 +38,7 @@ def tie(a: Analysis, table: Resolved, definition: Node) -> None:
     what = "ALTER TABLE with another table"
     other = changed(a, definition.get("name", definition), what, "ddl.alter")
     for each in (table, other):
+        check_unfiltering(a, each.schema, each.name, what, rows=True)
         check_unread(each)
         note_moved(a, each)
         if each.schema == "pg_temp":

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from sluice_proxy.catalog.model import Coupling, Relation
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
+from sluice_proxy.facts.filtering import check_rows_kept
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.predicates import clause
 from sluice_proxy.facts.projection import filter_sql, pin
@@ -72,6 +73,7 @@ def note_written(a: Analysis, source: Source, names: set[str], *, changed: bool 
     if source.use is not None:
         source.use.writes.update(names)
     for relation, columns in _written(a, source.relation, frozenset(names)):
+        check_rows_kept(a, relation, columns if changed else None, there=changed)
         governed = a.governed.get(relation.oid)
         hides = governed is not None and bool(governed.filters)
         masked = frozenset(governed.masks) if governed is not None else frozenset[str]()
@@ -90,6 +92,7 @@ def note_written(a: Analysis, source: Source, names: set[str], *, changed: bool 
 def note_deleted(a: Analysis, source: Source) -> None:
     """Record the key oracle of deleting rows that hidden ones may refer to."""
     for relation, _ in _written(a, source.relation, frozenset()):
+        check_rows_kept(a, relation, None, there=True)
         if any(each.referred and _hides_keys(a, relation, each) for each in relation.couplings):
             a.write_oracles.add("keys")
 

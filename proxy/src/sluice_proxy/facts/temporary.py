@@ -9,6 +9,7 @@ from sluice_proxy.facts import indexes, lasting_views, sources
 from sluice_proxy.facts.analysis import Analysis
 from sluice_proxy.facts.constraints import column, constraint
 from sluice_proxy.facts.expressions import every, expression
+from sluice_proxy.facts.filtering import check_unfiltering
 from sluice_proxy.facts.lasting import (
     TABLES,
     changed,
@@ -97,6 +98,7 @@ def _parents(a: Analysis, body: Node, relation: Node) -> tuple[str, ...]:
     what = "CREATE TABLE with INHERITS or PARTITION OF"
     for item in body.get("inhRelations", ()):
         parent = changed(a, unwrap(item)[1], what, "ddl.create")
+        check_unfiltering(a, parent.schema, parent.name, what, rows=True)
         if parent.relation is not None:
             taken += [column.name for column in parent.relation.columns]
         elif parent.temporary is not None:
