@@ -174,17 +174,6 @@ def test_broken_policies_end_with_their_code(start, tmp_path):
     assert "a.yaml:8" in errors
 
 
-def test_tls_that_only_a_pod_has_ends_with_the_code_of_policies(start, tmp_path):
-    (tmp_path / "given").mkdir()
-    plain = start.classification(5432, "shop")
-    (tmp_path / "given" / "c.yaml").write_text(
-        plain.replace("name: shop}\n  unrev", "name: shop, tls: {mode: require}}\n  unrev")
-    )
-    code, errors = fails(start, tmp_path)
-    assert code == Exit.POLICIES
-    assert "spec.database.tls.mode: sluice run uses no TLS" in errors
-
-
 def test_address_in_use_ends_with_its_code(start, tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -8,8 +8,6 @@ import tarfile
 from io import BytesIO
 from pathlib import Path
 
-import pytest
-
 from sluice_cli import standalone
 from sluice_cli.policies import load
 from sluice_cli.standalone import DirectorySource
@@ -57,7 +55,7 @@ async def test_compiler_that_raises_does_not_end_the_watching(tmp_path, monkeypa
     first = sequence_and_revision(await made.next(None))
     calls = []
 
-    def broken(*_arguments, **_options):
+    def broken(*_arguments):
         calls.append(1)
         raise ZeroDivisionError
 
@@ -77,30 +75,3 @@ async def test_compiler_that_raises_does_not_end_the_watching(tmp_path, monkeypa
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-
-
-@pytest.mark.parametrize(
-    ("given", "field"),
-    [
-        ("tls: {mode: require}", "spec.database.tls.mode"),
-        (
-            "tls: {mode: verify-full, caSecretRef: {name: ca, key: ca.crt}}",
-            "spec.database.tls.mode",
-        ),
-        (
-            "tls: {mode: prefer, clientCertSecretRef: {name: desk}}",
-            "spec.database.tls.clientCertSecretRef",
-        ),
-        ("clientTLSSecretRef: {name: front}", "spec.database.clientTLSSecretRef"),
-    ],
-)
-async def test_tls_that_only_a_pod_has_is_refused_and_not_ignored(tmp_path, given, field):
-    made = source(tmp_path)
-    (tmp_path / "c.yaml").write_text(
-        CLASSIFICATION.replace("name: shop}\n  columns", f"name: shop, {given}}}\n  columns")
-    )
-    assert load(tmp_path, WHO).problems == ()
-    loading = load(tmp_path, WHO, to_run=True)
-    assert [problem.path for problem in loading.errors] == [field]
-    assert "sluice run uses no TLS" in str(loading.errors[0])
-    assert not made.take(loading)

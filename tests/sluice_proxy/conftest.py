@@ -25,6 +25,7 @@ from sluice_proxy.databases import Database, Databases
 from sluice_proxy.decide import Workload
 from sluice_proxy.run import Sidecar
 from sluice_proxy.settings import Listener, SidecarSettings
+from sluice_proxy.tls import ServerTls
 
 PROFILE = "support.desk"
 
@@ -226,7 +227,14 @@ class Running:
 async def start(making, opa, short_directory: Path) -> AsyncIterator[Callable]:
     stack = contextlib.AsyncExitStack()
 
-    async def starting(dsn: str, first: bytes, *, catalog: str | None = "", **more) -> Running:
+    async def starting(
+        dsn: str,
+        first: bytes,
+        *,
+        catalog: str | None = "",
+        tls: ServerTls | None = None,
+        **more,
+    ) -> Running:
         info = psycopg.conninfo.conninfo_to_dict(dsn)
         databases = Databases()
         databases.replace(
@@ -236,26 +244,27 @@ async def start(making, opa, short_directory: Path) -> AsyncIterator[Callable]:
                     database_name=info["dbname"],
                     upstream=f"127.0.0.1:{info['port']}",
                     catalog_dsn=dsn if catalog == "" else catalog,
+                    tls=tls,
                 )
             ]
         )
         workload = Workload(
             namespace="support", service_account="desk", pod=None, labels={}, assurance="asserted"
         )
+        listeners = (
+            Listener(name="", address="127.0.0.1:0"),
+            Listener(name="shop/shop", address=f"unix:{short_directory}/.s.PGSQL.5432"),
+        )
         settings = SidecarSettings(
             workload=workload,
             profile=making.profile,
-            listeners=(
-                Listener(name="", address="127.0.0.1:0"),
-                Listener(name="shop/shop", address=f"unix:{short_directory}/.s.PGSQL.5432"),
-            ),
             spool_directory=short_directory / "spool",
             state_directory=short_directory / "state",
             runtime_directory=short_directory / "run",
             opa_program=opa,
             bundle_keys=making.signer.keys,
             drain_s=1,
-            **more,
+            **({"listeners": listeners} | more),
         )
         queue = Queue()
         queue.bundles.put_nowait(first)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from sluice_cli.exits import UsageError
 from sluice_crds import DataClassification
-from sluice_policy import Compiled, Problem, Profile, Resource, compile_profile, load_directory
+from sluice_policy import Compiled, Problem, Profile, compile_profile, load_directory
 
 _LABEL = re.compile(r"[A-Za-z0-9./_-]+=[A-Za-z0-9._-]*\Z")
 
@@ -47,13 +46,8 @@ def identity(arguments: argparse.Namespace) -> Profile:
     return Profile(arguments.namespace, arguments.service_account, labels)
 
 
-def load(directory: Path, who: Profile, *, to_run: bool = False) -> Loading:
+def load(directory: Path, who: Profile) -> Loading:
     """Load every file of the folder and compile what holds for the workload.
-
-    Args:
-        directory: The folder.
-        who: Whose policies are compiled.
-        to_run: What ``sluice run`` would have to ignore is a problem too.
 
     Raises:
         UsageError: The folder cannot be read.
@@ -64,8 +58,6 @@ def load(directory: Path, who: Profile, *, to_run: bool = False) -> Loading:
     problems = list(loaded.problems)
     compiled = compile_profile(loaded.resources, who)
     problems += [problem for problem in compiled.problems if problem not in problems]
-    if to_run:
-        problems += [p for resource in loaded.resources for p in _only_in_pods(resource)]
     classifications = tuple(
         (resource.full_name, resource.model)
         for resource in loaded.resources
@@ -77,24 +69,3 @@ def load(directory: Path, who: Profile, *, to_run: bool = False) -> Loading:
         classifications=classifications,
         resources=len(loaded.resources),
     )
-
-
-def _only_in_pods(resource: Resource) -> Iterator[Problem]:
-    """What of a resource Secrets are needed for: here both hops are plain."""
-    if not isinstance(resource.model, DataClassification):
-        return
-    database = resource.model.spec.database
-    found: list[tuple[str, ...]] = []
-    if database.tls is not None:
-        if database.tls.mode not in {"disable", "prefer"}:
-            found.append(("tls", "mode"))
-        if database.tls.client_cert_secret_ref is not None:
-            found.append(("tls", "clientCertSecretRef"))
-    if database.client_tls_secret_ref is not None:
-        found.append(("clientTLSSecretRef",))
-    for place in found:
-        yield resource.problem(
-            ("spec", "database", *place),
-            "sluice run uses no TLS, the sidecar of a pod does; leave it out here, and keep both "
-            "hops on one machine or in a private network",
-        )

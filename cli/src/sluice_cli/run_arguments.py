@@ -15,6 +15,7 @@ from sluice_cli.run_options import DEFAULT_LISTEN
 from sluice_crds import DataClassification
 from sluice_proxy.databases import Database
 from sluice_proxy.settings import Listener
+from sluice_proxy.tls import ServerTls, TlsFile, TlsPair
 
 ANY: Final = ""
 """Key of options that name no database."""
@@ -35,6 +36,10 @@ class DatabaseOptions:
     listeners: tuple[tuple[str, str], ...]
     upstreams: Mapping[str, str]
     catalog_dsns: Mapping[str, str]
+    authorities: Mapping[str, str]
+    """Files, and folders of the two that follow."""
+    certificates: Mapping[str, str]
+    client_certificates: Mapping[str, str]
 
     def check(self, names: Iterable[str], namespace: str) -> None:
         """Refuse options that name a database which no file classifies.
@@ -46,6 +51,9 @@ class DatabaseOptions:
         used = [("--listen", key) for key, _ in self.listeners]
         used += [("--upstream", key) for key in self.upstreams]
         used += [("--catalog", key) for key in self.catalog_dsns]
+        used += [("--upstream-ca", key) for key in self.authorities]
+        used += [("--upstream-certificate", key) for key in self.certificates]
+        used += [("--client-certificate", key) for key in self.client_certificates]
         for option, key in used:
             if key != ANY and qualified(key, namespace) not in known:
                 raise UsageError(
@@ -64,18 +72,30 @@ class DatabaseOptions:
 
         spec = model.spec.database
         host = spec.hosts[0]
+        authorities, certificate = pick(self.authorities), pick(self.certificates)
         canonical = f"[{host}]:{spec.port}" if ":" in host else f"{host}:{spec.port}"
         return Database(
             name=name,
             database_name=spec.name,
             upstream=pick(self.upstreams) or canonical,
             catalog_dsn=pick(self.catalog_dsns),
+            tls=ServerTls(
+                mode=spec.tls.mode if spec.tls else "prefer",
+                names=(host,),
+                authorities=TlsFile(Path(authorities)) if authorities else None,
+                certificate=TlsPair(Path(certificate)) if certificate else None,
+            ),
         )
 
     def listening(self, namespace: str) -> tuple[Listener, ...]:
         """Return the listeners by the full names of their databases."""
+        folders = self.client_certificates
         return tuple(
-            Listener(name=ANY if key == ANY else qualified(key, namespace), address=address)
+            Listener(
+                name=ANY if key == ANY else qualified(key, namespace),
+                address=address,
+                certificate=TlsPair(Path(folders[key])) if key in folders else None,
+            )
             for key, address in self.listeners
         )
 
@@ -105,7 +125,20 @@ def database_options(
         listeners=tuple(listeners),
         upstreams=upstreams,
         catalog_dsns=_catalog_dsns(arguments, environment, names),
+        authorities=_paths("--upstream-ca", arguments.upstream_ca),
+        certificates=_paths("--upstream-certificate", arguments.upstream_certificate),
+        client_certificates=_paths("--client-certificate", arguments.client_certificate),
     )
+
+
+def _paths(option: str, items: list[str] | None) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for item in _given(items):
+        key, path = _keyed(option, item)
+        _put(option, paths, key, path)
+        if not Path(path).exists():
+            raise UsageError(f"{option} {path}: there is no such file or folder")
+    return paths
 
 
 def _catalog_dsns(

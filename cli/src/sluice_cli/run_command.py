@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"SLUICE_LOG_LEVEL {level}: there are {', '.join(logs.LEVELS)}")
     logs.configure(level)
     who = identity(arguments)
-    loading = load(arguments.policies, who, to_run=True)
+    loading = load(arguments.policies, who)
     for problem in loading.problems:
         print(f"sluice: {problem}", file=sys.stderr)
     if loading.errors:

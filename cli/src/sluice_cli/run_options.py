@@ -46,6 +46,26 @@ def _add_places(parser: ArgumentParser) -> None:
         help="where the database is; repeatable (default: as its DataClassification says)",
     )
     parser.add_argument(
+        "--upstream-ca",
+        metavar="[DATABASE=]FILE",
+        action="append",
+        help="PEM of the authorities that may sign the server's certificate, for the TLS mode of the "
+        "DataClassification; repeatable",
+    )
+    parser.add_argument(
+        "--upstream-certificate",
+        metavar="[DATABASE=]DIR",
+        action="append",
+        help="folder with tls.crt and tls.key, shown to a server that asks for them; repeatable",
+    )
+    parser.add_argument(
+        "--client-certificate",
+        metavar="[DATABASE=]DIR",
+        action="append",
+        help="folder with tls.crt and tls.key, shown to clients of its listener that ask for TLS; repeatable (default: "
+        "they are told that there is none)",
+    )
+    parser.add_argument(
         "--catalog",
         metavar="[DATABASE=]FILE",
         action="append",

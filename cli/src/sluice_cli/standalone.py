@@ -114,7 +114,7 @@ class DirectorySource:
 
     async def _load(self) -> None:
         try:
-            loading = await asyncio.to_thread(load, self._directory, self._who, to_run=True)
+            loading = await asyncio.to_thread(load, self._directory, self._who)
         except (UsageError, OSError) as error:
             log.error(  # noqa: TRY400  The error says all.
                 "folder of policies cannot be read",

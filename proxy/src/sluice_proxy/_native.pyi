@@ -227,6 +227,44 @@ class SessionOpenRequest:
     """Address of the client, for the audit: "127.0.0.1:5001" or "unix"."""
 
 @final
+class UpstreamTls:
+    """How the hop to a server is encrypted; sessions share one."""
+
+    def __new__(
+        cls,
+        *,
+        mode: str,
+        names: list[str],
+        authorities: bytes | None = None,
+        certificate: tuple[bytes, bytes] | None = None,
+    ) -> UpstreamTls:
+        """Make one.
+
+        Args:
+            mode: "prefer", "require", "verify-ca" or "verify-full", as libpq's sslmode. "prefer" goes on in the clear when TLS
+                does not come about.
+            names: Host names or addresses; a dot at the end is left aside. The first is asked for by SNI; with "verify-full"
+                the server's certificate must have one of them as subjectAltName.
+            authorities: PEM of those that may sign the server's certificate. None: it is not checked, which "verify-ca" and
+                "verify-full" do not allow. Given, "prefer" and "require" check the chain as well.
+            certificate: PEM of the chain that is shown when the server asks for one, and of its private key.
+
+        Raises:
+            ValueError: With what is wrong: mode, name, certificate, key.
+        """
+
+@final
+class ClientTls:
+    """What clients that ask for TLS are shown."""
+
+    def __new__(cls, chain: bytes, key: bytes) -> ClientTls:
+        """Make one of the PEM of a certificate, with those that lead to its authority, and of its private key.
+
+        Raises:
+            ValueError: With what is wrong.
+        """
+
+@final
 class SessionAdmission:
     """Where the session goes, and what to ask the server first."""
 
@@ -238,6 +276,7 @@ class SessionAdmission:
         parameters: tuple[tuple[str, str], ...],
         audit: bytes,
         upstream_name: str,
+        tls: UpstreamTls | None = None,
     ) -> SessionAdmission:
         """Make one.
 
@@ -248,6 +287,7 @@ class SessionAdmission:
             parameters: The StartupMessage to send upstream.
             audit: JSON object with identity, database, role; becomes part of the ``session`` record and of every event.
             upstream_name: For messages: the name the user knows it by.
+            tls: Of the hop to the server, and of cancel requests for the session. None, and for a unix socket: not encrypted.
         """
 
 @final
@@ -399,6 +439,12 @@ class DataPlane:
 
         Raises:
             OSError: It cannot be bound.
+        """
+
+    def present(self, listener: str, certificate: ClientTls | None) -> None:
+        """Show clients of the listeners of a name this certificate from now on; None: they are told that there is no TLS.
+
+        Clients on unix sockets are never offered TLS. Connections that are open stay as they are.
         """
 
     def close_listener(self, address: str) -> bool:

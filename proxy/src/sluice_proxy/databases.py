@@ -14,6 +14,7 @@ from sluice_proxy import log_keys as keys
 from sluice_proxy.catalog.model import Catalog
 from sluice_proxy.catalog.reader import CatalogError, CatalogLogin, CatalogReader
 from sluice_proxy.catalog.watch import CatalogWatch
+from sluice_proxy.tls import ServerTls
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,8 @@ class Database:
     """``HOST:PORT`` (IPv6 in brackets) or ``unix:PATH``."""
     catalog_dsn: str | CatalogLogin | None = field(default=None, repr=False)
     """How the catalog is read; None: not at all, then no session can be restricted."""
+    tls: ServerTls | None = None
+    """Of the hop there; None: not encrypted."""
     group: str = ""
     """Name of a listener that it shares with other databases of its server; empty: none."""
 

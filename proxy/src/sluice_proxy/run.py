@@ -24,6 +24,7 @@ from sluice_proxy.policy_half import make_policy_half
 from sluice_proxy.sessions import DenialObserver, Sessions
 from sluice_proxy.settings import SidecarSettings
 from sluice_proxy.start_errors import ListenError, PolicyStartError, SpoolError, StartError
+from sluice_proxy.tls import Presented
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,7 @@ class Sidecar:
         self._brain: Brain | None = None
         self._judge: Judge | None = None
         self._sessions: Sessions | None = None
+        self._presented: Presented | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = False
         self._failed: dict[str, str] = {}
@@ -105,6 +107,7 @@ class Sidecar:
             log.info("OPA found", **{keys.VERSION: version})
         await self._start_policy()
         self._start_plane()
+        self._present()
         self._listen()
 
     async def _start_health(self) -> None:
@@ -202,6 +205,17 @@ class Sidecar:
                 problem = now
             await asyncio.sleep(SPOOL_STEP_S)
 
+    def _present(self) -> None:
+        pairs = {
+            listener.name: listener.certificate
+            for listener in self._settings.listeners
+            if listener.certificate is not None
+        }
+        if pairs and self._plane is not None:
+            self._presented = Presented(self._plane, pairs)
+            self._presented.look()
+            self._begin("certificates", self._presented.run())
+
     def _listen(self) -> None:
         plane = self._plane
         if plane is None:
@@ -285,6 +299,8 @@ class Sidecar:
         problems = self._databases.catalog_problems()
         found = {f"catalog {name}": problem for name, problem in problems.items()}
         found |= self._weak()
+        if self._presented is not None:
+            found |= {f"TLS at {name}": why for name, why in self._presented.problems.items()}
         if self._policy.bundles.refusal is not None:
             found["newest bundle"] = self._policy.bundles.refusal
         elif self._policy.bundles.activation_error is not None:

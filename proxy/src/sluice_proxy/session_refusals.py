@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from sluice_proxy import _native, admission
+from sluice_proxy.databases import Database
 from sluice_proxy.decisions import Level, SessionDecision
 from sluice_proxy.probe import SessionProbe
 from sluice_proxy.reports import ClientError, ErrorReport, SqlState
+from sluice_proxy.tls import TlsError
 
 NO_POLICY: Final = ErrorReport(
     sqlstate=SqlState.CANNOT_CONNECT_NOW,
@@ -32,6 +34,25 @@ def error_fields(report: ErrorReport, severity: str = "ERROR") -> _native.ErrorF
         hint=report.hint,
         severity=severity,
     )
+
+
+def server_tls(database: Database) -> _native.UpstreamTls | None:
+    """Return how the hop to a database's server is encrypted; None: not at all.
+
+    Raises:
+        ClientError: Certificates are missing or cannot be used: no session goes on in the clear instead.
+    """
+    try:
+        return None if database.tls is None else database.tls.current()
+    except TlsError as error:
+        raise ClientError(
+            ErrorReport(
+                sqlstate=SqlState.CONNECTION_FAILURE,
+                message=f'TLS to the server of "{database.name}" cannot be set up',
+                detail=f"{str(error)[:1].upper()}{str(error)[1:]}.",
+                hint="Put the certificates in place and connect again; a changed Secret is seen within about a minute.",
+            )
+        ) from error
 
 
 def tightened(detail: str) -> ErrorReport:

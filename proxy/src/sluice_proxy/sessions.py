@@ -32,6 +32,7 @@ from sluice_proxy.session_refusals import (
     check_users,
     error_fields,
     reason_to_close,
+    server_tls,
     tightened,
 )
 
@@ -150,6 +151,7 @@ class Sessions:
             # What a session may see is decided for the catalog as it is when the session begins.
             await self._databases.refresh(database, wait_s=CATALOG_LOOK_S)
             await self._check_fit(database, decision)
+        tls = server_tls(database)
         self._live[request.session] = Session(database, request.user, decision)
         log.info(
             "session admitted",
@@ -175,6 +177,7 @@ class Sessions:
             parameters=tuple(request.parameters),
             audit=json.dumps(audit).encode(),
             upstream_name=f"{database.name} at {database.upstream}",
+            tls=tls,
         )
 
     async def state(self, request: _native.SessionStateRequest) -> _native.SessionState:

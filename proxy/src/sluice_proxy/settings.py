@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from sluice_proxy.decide import Workload
+from sluice_proxy.tls import TlsPair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +19,8 @@ class Listener:
     """``namespace/name`` of the one database it serves, or a ``Database.group``; empty: whichever the client names."""
     address: str
     """``ADDR:PORT`` or ``unix:PATH``."""
+    certificate: TlsPair | None = None
+    """What clients that ask for TLS are shown; None: they are told that there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

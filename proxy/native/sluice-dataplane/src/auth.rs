@@ -4,6 +4,7 @@ use crate::Core;
 use crate::model::ErrorFields;
 use crate::registry::{CancelTarget, Registry};
 use crate::session::{End, note_status};
+use crate::tls::UpstreamTls;
 use crate::transport::{Inbox, Outbox};
 use bytes::{Buf, BytesMut};
 use sluice_wire::backend::{key_data, parameter_status, put_key_data, put_sasl, sasl_mechanisms};
@@ -43,6 +44,8 @@ pub struct Relay<'a> {
     pub core: &'a Rc<Core>,
     /// Address of the server.
     pub upstream: &'a str,
+    /// How its hop is encrypted, if it is.
+    pub tls: Option<&'a Arc<UpstreamTls>>,
     /// To the client.
     pub to_client: &'a Outbox,
     /// To the server.
@@ -169,6 +172,9 @@ impl Relay<'_> {
                 && client.buffer.len() >= head.frame_bytes()
             {
                 let frame = client.buffer.split_to(head.frame_bytes());
+                if self.tls.is_some() && binds_channel(&frame[HEADER_BYTES..]) {
+                    return Err(End::fatal(channel_bound()));
+                }
                 self.to_server.buffer.borrow_mut().extend_from_slice(&frame);
                 return Ok(());
             }
@@ -186,6 +192,7 @@ impl Relay<'_> {
         let target = CancelTarget {
             key: Vec::new(),
             upstream: self.upstream.to_owned(),
+            tls: self.tls.map(Arc::clone),
             upstream_pid,
             upstream_key: upstream_key.to_vec(),
             judging: Arc::default(),
@@ -200,5 +207,34 @@ impl Relay<'_> {
             registry,
         });
         Ok(())
+    }
+}
+
+/// Whether the first message of SCRAM says that the client could bind the channel and saw no server that can (RFC 5802,
+/// gs2-cbind-flag "y"). A server with TLS takes that for somebody between them, which is true.
+fn binds_channel(body: &[u8]) -> bool {
+    body.strip_prefix(b"SCRAM-SHA-256\0")
+        .and_then(|rest| rest.get(4..))
+        .is_some_and(|message| message.starts_with(b"y,"))
+}
+
+fn channel_bound() -> ErrorFields {
+    let message = "SCRAM channel binding cannot be relayed from one TLS connection to another";
+    ErrorFields::error("0A000", message)
+        .detail("The client and the server both use TLS, each with the proxy.")
+        .hint("Add channel_binding=disable to the client's connection string, or sslmode=disable: its way to the proxy does not leave the pod.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::binds_channel;
+
+    #[test]
+    fn only_the_flag_y_binds() {
+        assert!(binds_channel(b"SCRAM-SHA-256\0\0\0\0\x20y,,n=,r=abc"));
+        assert!(!binds_channel(b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r=abc"));
+        assert!(!binds_channel(b"md5yyy\0"));
+        assert!(!binds_channel(b"SCRAM-SHA-256\0\0"));
+        assert!(!binds_channel(b"c=biws,r=abc,p=y,"));
     }
 }

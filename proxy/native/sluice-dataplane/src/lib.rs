@@ -21,6 +21,7 @@ mod registry;
 mod session;
 pub mod spool;
 mod startup;
+pub mod tls;
 mod transport;
 mod upstream;
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 pub use crate::names::Source;
+pub use crate::tls::UpstreamTls;
 pub use sluice_wire::scrub::ErrorFields;
 pub use sluice_wire::splice::Edit;
 
@@ -114,6 +115,8 @@ pub struct Plan {
 pub struct SessionAdmission {
     /// `HOST:PORT` or `unix:PATH`.
     pub upstream: String,
+    /// How the hop there is encrypted; None: not at all.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// One SELECT.
     pub probe: Option<String>,
     /// The startup packet to send.

@@ -8,6 +8,7 @@ use crate::model::{Config, Reply, Request};
 use crate::names::Names;
 use crate::registry::{Counters, Mode, Registry};
 use crate::spool::{Limits, Status};
+use crate::tls::ClientTls;
 use crate::{Core, seconds};
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -115,6 +116,11 @@ impl Plane {
             bound,
         })?;
         answer.recv().map_err(|_| stopped())?
+    }
+
+    /// Show clients of a listener this certificate from now on; None: they are told that there is no TLS.
+    pub fn present(&self, listener: String, certificate: Option<Arc<ClientTls>>) {
+        self.registry.present(listener, certificate);
     }
 
     /// Close the listener at an address that `listen` returned; its sessions go on. False when there is none.

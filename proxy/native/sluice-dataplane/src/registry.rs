@@ -1,6 +1,7 @@
 //! What all sessions share: cancel keys, epochs, the mode of the process, counters.
 
 use crate::brain::lock;
+use crate::tls::{ClientTls, UpstreamTls};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -25,6 +26,8 @@ pub struct CancelTarget {
     pub key: Vec<u8>,
     /// Address of the server.
     pub upstream: String,
+    /// How the hop there is encrypted, if it is.
+    pub tls: Option<Arc<UpstreamTls>>,
     /// The server's process.
     pub upstream_pid: u32,
     /// The server's secret.
@@ -100,6 +103,7 @@ pub fn count(counter: &AtomicU64, by: u64) {
 pub struct Registry {
     sessions: Mutex<HashMap<u64, Arc<AtomicU64>>>,
     cancels: Mutex<HashMap<u32, CancelTarget>>,
+    certificates: Mutex<HashMap<String, Arc<ClientTls>>>,
     last_session: AtomicU64,
     /// The present epoch.
     pub epoch: watch::Sender<u64>,
@@ -114,6 +118,7 @@ impl Default for Registry {
         Self {
             sessions: Mutex::default(),
             cancels: Mutex::default(),
+            certificates: Mutex::default(),
             last_session: AtomicU64::new(0),
             epoch: watch::Sender::new(1),
             mode: watch::Sender::new(Mode::Serving),
@@ -191,6 +196,20 @@ impl Registry {
         }
     }
 
+    /// Show clients of a listener this from now on; None: they are told that there is no TLS.
+    pub fn present(&self, listener: String, certificate: Option<Arc<ClientTls>>) {
+        let mut certificates = lock(&self.certificates);
+        match certificate {
+            Some(certificate) => certificates.insert(listener, certificate),
+            None => certificates.remove(&listener),
+        };
+    }
+
+    /// What clients of a listener are shown.
+    pub fn certificate(&self, listener: &str) -> Option<Arc<ClientTls>> {
+        lock(&self.certificates).get(listener).map(Arc::clone)
+    }
+
     /// Take a cancel target out.
     pub fn drop_cancel(&self, pid: u32) {
         lock(&self.cancels).remove(&pid);
@@ -221,6 +240,7 @@ mod tests {
         let target = CancelTarget {
             key: Vec::new(),
             upstream: "unix:/x".into(),
+            tls: None,
             upstream_pid: 7,
             upstream_key: vec![1, 2, 3, 4],
             judging: Arc::default(),

@@ -4,6 +4,7 @@ use crate::Core;
 use crate::auth;
 use crate::model::{ErrorFields, OpenRequest, Reply, Request, SessionAdmission};
 use crate::session::{End, Opening, Session, put_fields};
+use crate::tls::ClientTls;
 use crate::transport::{Inbox, Outbox, Stream};
 use crate::upstream;
 use bytes::{Buf, BufMut};
@@ -29,19 +30,22 @@ struct Hello {
 enum Greeting {
     /// It wants a session.
     Hello(Hello),
+    /// It was told to begin with TLS.
+    Tls,
     /// It wanted something else, which is done.
     Done,
 }
 
 /// Serve one connection from its first byte to its last.
 pub async fn serve(core: Rc<Core>, stream: Stream, listener: Rc<str>, peer: String) {
-    let (mut inbox, outbox) = stream.split();
     let limit = core.startup_timeout();
-    let greeting = timeout(limit, greet(&core, &mut inbox, &outbox)).await;
-    let hello = match greeting {
-        Ok(Ok(Greeting::Hello(hello))) => hello,
-        Ok(Err(End::Fatal(fields))) => return refuse(&outbox, &fields).await,
-        _ => return,
+    let greeted = timeout(limit, meet(&core, stream, &listener)).await;
+    let Ok(Some((hello, mut inbox, outbox))) = greeted else {
+        return;
+    };
+    let hello = match hello {
+        Ok(hello) => hello,
+        Err(fields) => return refuse(&outbox, &fields).await,
     };
     let Some((number, epoch)) = core.registry.enter(core.config.sessions_max) else {
         let fields =
@@ -97,14 +101,58 @@ async fn refuse(outbox: &Outbox, fields: &ErrorFields) {
     let _ = outbox.shutdown().await;
 }
 
-/// Read packets until one asks for a session.
-async fn greet(core: &Core, inbox: &mut Inbox, outbox: &Outbox) -> Result<Greeting, End> {
-    let (mut ssl_asked, mut gss_asked) = (false, false);
+/// Greet a client, over TLS when it asks for it and there is a certificate to show. None: it wanted something else, which is
+/// done, or broke off.
+async fn meet(
+    core: &Core,
+    stream: Stream,
+    listener: &str,
+) -> Option<(Result<Hello, Arc<ErrorFields>>, Inbox, Outbox)> {
+    let certificate = core.registry.certificate(listener);
+    let mut asked = Asked {
+        tls: certificate.is_some(),
+        ..Asked::default()
+    };
+    let (mut inbox, mut outbox) = match &certificate {
+        Some(tls) if ClientTls::is_direct(&stream).await => {
+            (asked.tls, asked.ssl) = (false, true);
+            tls.accept(stream, true).await.ok()?.split()
+        }
+        _ => stream.split(),
+    };
+    loop {
+        match greet(core, &mut inbox, &outbox, &mut asked).await {
+            Ok(Greeting::Hello(hello)) => return Some((Ok(hello), inbox, outbox)),
+            Err(End::Fatal(fields)) => return Some((Err(fields), inbox, outbox)),
+            Ok(Greeting::Tls) => {
+                (inbox, outbox) = certificate.as_ref()?.upgrade(inbox, outbox).await.ok()?;
+            }
+            Ok(Greeting::Done) | Err(End::Quiet) => return None,
+        }
+    }
+}
+
+/// What a client may ask for once.
+#[derive(Default)]
+struct Asked {
+    /// There is a certificate to show.
+    tls: bool,
+    ssl: bool,
+    gss: bool,
+}
+
+/// Read packets until one asks for a session or for TLS.
+async fn greet(
+    core: &Core,
+    inbox: &mut Inbox,
+    outbox: &Outbox,
+    had: &mut Asked,
+) -> Result<Greeting, End> {
     loop {
         if !inbox.need(4).await? {
             return Ok(Greeting::Done);
         }
-        // A TLS hello reads as a length of more than 16 MiB: TLS without SSLRequest is not spoken here.
+        // A TLS hello reads as a length of more than 16 MiB: without a certificate TLS is not spoken here.
         let length = (&inbox.buffer[..4]).get_u32() as usize;
         if !(8..=STARTUP_BYTES_MAX).contains(&length) || !inbox.need(length).await? {
             return Ok(Greeting::Done);
@@ -112,17 +160,26 @@ async fn greet(core: &Core, inbox: &mut Inbox, outbox: &Outbox) -> Result<Greeti
         let mut packet = inbox.buffer.split_to(length);
         packet.advance(4);
         let asked = packet.get_u32();
+        let mut answer = b'N';
         match asked {
-            SSL_REQUEST if !ssl_asked => ssl_asked = true,
-            GSSENC_REQUEST if !gss_asked => gss_asked = true,
+            SSL_REQUEST if !had.ssl => {
+                had.ssl = true;
+                if had.tls {
+                    answer = b'S';
+                }
+            }
+            GSSENC_REQUEST if !had.gss => had.gss = true,
             CANCEL_REQUEST => {
                 cancel(core, &packet).await;
                 return Ok(Greeting::Done);
             }
             _ => return hello(asked, &packet).map(Greeting::Hello),
         }
-        outbox.buffer.borrow_mut().put_u8(b'N');
+        outbox.buffer.borrow_mut().put_u8(answer);
         outbox.flush().await?;
+        if answer == b'S' {
+            return Ok(Greeting::Tls);
+        }
     }
 }
 
@@ -161,7 +218,7 @@ async fn cancel(core: &Core, body: &[u8]) {
     if let Some(target) = core.registry.find_cancel(u32::from_be_bytes(*pid), key)
         && !target.judging.cancel()
     {
-        upstream::cancel(&target.upstream, target.upstream_pid, &target.upstream_key).await;
+        upstream::cancel(&target).await;
     }
 }
 
@@ -208,11 +265,17 @@ async fn open(
         Ok(admission) => admission,
         Err(end) => return Err((to_client, end)),
     };
-    let reached = upstream::connect(core, &admission.upstream, &admission.upstream_name).await;
-    let (upstream, (mut server, to_server)) = match reached {
-        Ok(reached) => (reached.address, reached.stream.split()),
+    let asked = admission.tls.as_deref();
+    let reached =
+        upstream::connect(core, &admission.upstream, asked, &admission.upstream_name).await;
+    let reached = match reached {
+        Ok(reached) => reached,
         Err(fields) => return Err((to_client, End::fatal(fields))),
     };
+    let tls = admission.tls.as_ref();
+    let tls = tls.filter(|_| matches!(reached.stream, Stream::ToServer(_)));
+    let upstream = reached.address;
+    let (mut server, to_server) = reached.stream.split();
     put_startup(
         &mut to_server.buffer.borrow_mut(),
         hello.version,
@@ -221,6 +284,7 @@ async fn open(
     let relay = auth::Relay {
         core,
         upstream: &upstream,
+        tls,
         to_client: &to_client,
         to_server: &to_server,
     };

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream, tcp, unix};
+use tokio_rustls::{client, server};
 
 /// Bytes asked for with one read.
 pub const READ_BYTES: usize = 64 << 10;
@@ -17,6 +18,10 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixStream),
+    /// Over TLS, to a server.
+    ToServer(Box<client::TlsStream<TcpStream>>),
+    /// Over TLS, to a client.
+    ToClient(Box<server::TlsStream<TcpStream>>),
 }
 
 /// The reading side.
@@ -25,6 +30,10 @@ pub enum ReadHalf {
     Tcp(tcp::OwnedReadHalf),
     /// Over a unix socket.
     Unix(unix::OwnedReadHalf),
+    /// Over TLS, to a server.
+    ToServer(tokio::io::ReadHalf<Box<client::TlsStream<TcpStream>>>),
+    /// Over TLS, to a client.
+    ToClient(tokio::io::ReadHalf<Box<server::TlsStream<TcpStream>>>),
 }
 
 /// The writing side.
@@ -33,6 +42,10 @@ pub enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     /// Over a unix socket.
     Unix(unix::OwnedWriteHalf),
+    /// Over TLS, to a server.
+    ToServer(tokio::io::WriteHalf<Box<client::TlsStream<TcpStream>>>),
+    /// Over TLS, to a client.
+    ToClient(tokio::io::WriteHalf<Box<server::TlsStream<TcpStream>>>),
 }
 
 impl Stream {
@@ -46,6 +59,14 @@ impl Stream {
             Self::Unix(stream) => {
                 let (read, write) = stream.into_split();
                 (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+            Self::ToServer(stream) => {
+                let (read, write) = tokio::io::split(stream);
+                (ReadHalf::ToServer(read), WriteHalf::ToServer(write))
+            }
+            Self::ToClient(stream) => {
+                let (read, write) = tokio::io::split(stream);
+                (ReadHalf::ToClient(read), WriteHalf::ToClient(write))
             }
         };
         let inbox = Inbox {
@@ -62,6 +83,24 @@ impl Stream {
     }
 }
 
+/// Both sides of a plain TCP connection, in one again; None for another. What the inbox holds is lost.
+pub fn reunite(inbox: Inbox, outbox: Outbox) -> Option<Stream> {
+    match (inbox.half, outbox.half.into_inner()) {
+        (ReadHalf::Tcp(read), WriteHalf::Tcp(write)) => read.reunite(write).ok().map(Stream::Tcp),
+        _ => None,
+    }
+}
+
+/// A peer that hangs up without a word, as one that ended: who means to end says so in PostgreSQL's protocol.
+fn ended(read: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+    match read {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Poll::Ready(Ok(()))
+        }
+        other => other,
+    }
+}
+
 impl AsyncRead for ReadHalf {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -71,6 +110,8 @@ impl AsyncRead for ReadHalf {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_read(cx, buf),
             Self::Unix(half) => Pin::new(half).poll_read(cx, buf),
+            Self::ToServer(half) => ended(Pin::new(half).poll_read(cx, buf)),
+            Self::ToClient(half) => ended(Pin::new(half).poll_read(cx, buf)),
         }
     }
 }
@@ -84,17 +125,25 @@ impl AsyncWrite for WriteHalf {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_write(cx, buf),
             Self::Unix(half) => Pin::new(half).poll_write(cx, buf),
+            Self::ToServer(half) => Pin::new(half).poll_write(cx, buf),
+            Self::ToClient(half) => Pin::new(half).poll_write(cx, buf),
         }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::ToServer(half) => Pin::new(half).poll_flush(cx),
+            Self::ToClient(half) => Pin::new(half).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_shutdown(cx),
             Self::Unix(half) => Pin::new(half).poll_shutdown(cx),
+            Self::ToServer(half) => Pin::new(half).poll_shutdown(cx),
+            Self::ToClient(half) => Pin::new(half).poll_shutdown(cx),
         }
     }
 }
@@ -160,7 +209,7 @@ impl Outbox {
                     bytes::Buf::advance(&mut *buffer, written);
                 }
             }
-            Poll::Ready(Ok(()))
+            Pin::new(&mut *half).poll_flush(cx)
         })
         .await
     }

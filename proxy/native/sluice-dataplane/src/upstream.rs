@@ -3,13 +3,14 @@
 use crate::Core;
 use crate::model::ErrorFields;
 use crate::names::Names;
+use crate::registry::CancelTarget;
+use crate::tls::UpstreamTls;
 use crate::transport::Stream;
 use bytes::BytesMut;
 use sluice_wire::frontend::put_cancel;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -29,7 +30,12 @@ pub struct Reached {
 /// # Errors
 ///
 /// What the client gets: libpq's own words for it, and a hint that names the upstream.
-pub async fn connect(core: &Core, address: &str, name: &str) -> Result<Reached, ErrorFields> {
+pub async fn connect(
+    core: &Core,
+    address: &str,
+    tls: Option<&UpstreamTls>,
+    name: &str,
+) -> Result<Reached, ErrorFields> {
     let deadline = Instant::now() + core.connect_timeout();
     if let Some(path) = address.strip_prefix("unix:") {
         let opened = timeout_at(deadline, UnixStream::connect(path)).await;
@@ -58,7 +64,7 @@ pub async fn connect(core: &Core, address: &str, name: &str) -> Result<Reached, 
         let words = if core.listens_at(target) {
             "it is an address of the proxy itself".to_owned()
         } else {
-            match in_words(timeout(share, open(target)).await) {
+            match in_words(timeout(share, open(target, tls)).await) {
                 Ok(stream) => {
                     return Ok(Reached {
                         stream,
@@ -88,10 +94,22 @@ fn split(address: &str) -> (&str, u16) {
     (host.trim_matches(['[', ']']), port.parse().unwrap_or(5432))
 }
 
-async fn open(target: SocketAddr) -> io::Result<Stream> {
+async fn open(target: SocketAddr, tls: Option<&UpstreamTls>) -> io::Result<Stream> {
+    let stream = plain(target).await?;
+    let Some(tls) = tls else {
+        return Ok(Stream::Tcp(stream));
+    };
+    match tls.begin(stream).await {
+        // What went wrong may be TLS itself, which nobody insists on.
+        Err(_) if tls.optional() => plain(target).await.map(Stream::Tcp),
+        begun => begun,
+    }
+}
+
+async fn plain(target: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(target).await?;
     stream.set_nodelay(true)?;
-    Ok(Stream::Tcp(stream))
+    Ok(stream)
 }
 
 fn timed_out() -> io::Error {
@@ -136,20 +154,21 @@ pub fn system_words(error: &io::Error) -> String {
 
 /// Ask the server to cancel, and wait until it hung up: by then the signal was sent.
 ///
-/// The address is one that was reached: no name is asked for.
-pub async fn cancel(address: &str, pid: u32, key: &[u8]) {
+/// The address is one that was reached: no name is asked for. The key goes as the session's bytes go.
+pub async fn cancel(target: &CancelTarget) {
     let mut request = BytesMut::new();
-    put_cancel(&mut request, pid, key);
+    put_cancel(&mut request, target.upstream_pid, &target.upstream_key);
     let exchange = async {
-        if let Some(path) = address.strip_prefix("unix:") {
-            let mut stream = UnixStream::connect(path).await?;
-            stream.write_all(&request).await?;
-            return stream.read(&mut [0; 1]).await;
-        }
-        let target: SocketAddr = address.parse().map_err(io::Error::other)?;
-        let mut stream = TcpStream::connect(target).await?;
-        stream.write_all(&request).await?;
-        stream.read(&mut [0; 1]).await
+        let stream = if let Some(path) = target.upstream.strip_prefix("unix:") {
+            Stream::Unix(UnixStream::connect(path).await?)
+        } else {
+            let address = target.upstream.parse().map_err(io::Error::other)?;
+            open(address, target.tls.as_deref()).await?
+        };
+        let (mut inbox, outbox) = stream.split();
+        outbox.buffer.borrow_mut().extend_from_slice(&request);
+        outbox.flush().await?;
+        inbox.fill().await
     };
     // A cancel that does not arrive is as PostgreSQL's own: without an answer.
     let _ = timeout(CANCEL_TIMEOUT, exchange).await;

@@ -6,6 +6,7 @@ mod plane;
 mod plans;
 mod requests;
 mod sessions;
+mod tls;
 mod tokens;
 
 #[pymodule(gil_used = false)]
@@ -25,6 +26,8 @@ mod _native {
     };
     #[pymodule_export]
     use super::sessions::{Scrub, SessionAdmission, SessionState};
+    #[pymodule_export]
+    use super::tls::{ClientTls, UpstreamTls};
     #[pymodule_export]
     use super::tokens::{Edit, Token, apply_edits, template, tokens};
     #[pymodule_init]

@@ -4,6 +4,7 @@ use crate::errors::ErrorFields;
 use crate::plans::{CatalogChecked, Plan};
 use crate::requests::as_python;
 use crate::sessions::{SessionAdmission, SessionState};
+use crate::tls::ClientTls;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use sluice_dataplane::Plane;
@@ -11,6 +12,7 @@ use sluice_dataplane::model::{Config, Reply, Source};
 use sluice_dataplane::spool::Status;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// See `_native.pyi`.
@@ -103,6 +105,12 @@ impl DataPlane {
 
     fn listen(&self, python: Python<'_>, name: String, address: String) -> PyResult<String> {
         Ok(python.detach(|| self.0.listen(name, address))?)
+    }
+
+    #[pyo3(signature = (listener, certificate))]
+    fn present(&self, listener: String, certificate: Option<&Bound<'_, ClientTls>>) {
+        let certificate = certificate.map(|certificate| Arc::clone(&certificate.get().0));
+        self.0.present(listener, certificate);
     }
 
     fn event_fd(&self) -> i32 {

@@ -1,6 +1,7 @@
 //! What the brain answers about sessions: frozen values.
 
 use crate::errors::ErrorFields;
+use crate::tls::UpstreamTls;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use sluice_dataplane::model;
@@ -14,17 +15,19 @@ pub struct SessionAdmission(pub(crate) model::SessionAdmission);
 #[pymethods]
 impl SessionAdmission {
     #[new]
-    #[pyo3(signature = (*, upstream, probe, parameters, audit, upstream_name))]
+    #[pyo3(signature = (*, upstream, probe, parameters, audit, upstream_name, tls=None))]
     fn new(
         upstream: String,
         probe: Option<String>,
         parameters: Vec<(String, String)>,
         audit: &[u8],
         upstream_name: String,
+        tls: Option<&Bound<'_, UpstreamTls>>,
     ) -> Self {
         let audit = audit.to_vec();
         Self(model::SessionAdmission {
             upstream,
+            tls: tls.map(|tls| Arc::clone(&tls.get().0)),
             probe,
             parameters,
             audit,

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from sluice_proxy.sidecar.trust import Trust, TrustError
+from sluice_proxy.tls import TLS_MODES, TlsMode
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 SPOOL_BYTES_MIN: Final = 1 << 20
@@ -78,12 +79,20 @@ class DatabaseEntry:
     port: int
     listen: str
     """Databases on one server share it."""
-    tls: str
-    """``disable`` or ``prefer``: of the hop to the server."""
+    tls: TlsMode
+    """Of the hop to the server."""
     catalog: str | None
     """Folder with the files of the catalog Secret."""
     secret: str | None = None
     """Name of that Secret."""
+    tls_names: tuple[str, ...] = ()
+    """Under ``verify-full`` the server's certificate must have one of them; empty: the host."""
+    authorities: tuple[str, str] | None = None
+    """File of those that may sign it, and name of its Secret."""
+    certificate: tuple[str, str] | None = None
+    """Folder of what the server is shown, and name of its Secret."""
+    client_tls: tuple[str, str] | None = None
+    """Folder of what clients are shown, and name of its Secret."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,7 +204,11 @@ def _database(number: int, item: Any) -> DatabaseEntry:
         ("database", _matches(_TEXT, fields.get("database"))),
         ("upstream", _matches(_TEXT, host) and isinstance(port, int) and 0 < port < 65536),
         ("listen", _matches(_LISTEN, fields.get("listen"))),
-        ("tls", fields.get("tls") in {"disable", "prefer"}),
+        ("tls", fields.get("tls") in TLS_MODES),
+        ("tlsNames", _names(fields.get("tlsNames", [host]))),
+        ("authorities", _mounted("file", fields.get("authorities"))),
+        ("certificate", _mounted("folder", fields.get("certificate"))),
+        ("clientTls", _mounted("folder", fields.get("clientTls"))),
         ("catalog", isinstance(fields.get("catalog", 0), str | None)),
         ("secret", isinstance(fields.get("secret"), str | None)),
     )
@@ -211,7 +224,34 @@ def _database(number: int, item: Any) -> DatabaseEntry:
         tls=fields["tls"],
         catalog=fields["catalog"],
         secret=fields.get("secret"),
+        tls_names=tuple(fields.get("tlsNames", ())),
+        authorities=_place("file", fields.get("authorities")),
+        certificate=_place("folder", fields.get("certificate")),
+        client_tls=_place("folder", fields.get("clientTls")),
     )
+
+
+def _names(value: Any) -> bool:
+    if not isinstance(value, list) or not value:
+        return False
+    return all(_matches(_TEXT, name) for name in cast("list[Any]", value))
+
+
+def _mounted(kind: str, value: Any) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict):
+        return False
+    fields = cast("dict[str, Any]", value)
+    return (
+        isinstance(fields.get("secret"), str)
+        and isinstance(fields.get(kind), str)
+        and fields[kind].startswith("/")
+    )
+
+
+def _place(kind: str, value: Mapping[str, str] | None) -> tuple[str, str] | None:
+    return None if value is None else (value[kind], value["secret"])
 
 
 def _matches(pattern: re.Pattern[str], value: Any) -> bool:

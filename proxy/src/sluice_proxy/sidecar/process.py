@@ -37,6 +37,7 @@ from sluice_proxy.sidecar.remote import Remote, RemoteError, RemoteSource
 from sluice_proxy.sidecar.status import StatusReporter
 from sluice_proxy.sidecar.survey import Survey
 from sluice_proxy.start_errors import ListenError, NotStartedError
+from sluice_proxy.tls import ServerTls, TlsFile, TlsPair
 
 log = structlog.get_logger(__name__)
 
@@ -238,7 +239,10 @@ class PodSidecar:
         settings = SidecarSettings(
             workload=identity.workload(),
             profile=identity.profile,
-            listeners=tuple(Listener(name=group, address=group) for group in groups),
+            listeners=tuple(
+                Listener(name=group, address=group, certificate=self._shown(group))
+                for group in groups
+            ),
             spool_directory=layout.spool,
             state_directory=layout.state,
             runtime_directory=layout.run,
@@ -269,7 +273,31 @@ class PodSidecar:
             upstream=f"{host}:{entry.port}",
             catalog_dsn=catalog,
             group=entry.listen,
+            tls=self._tls(entry),
         )
+
+    def _tls(self, entry: DatabaseEntry) -> ServerTls:
+        authorities = certificate = None
+        if entry.authorities is not None:
+            file, secret = entry.authorities
+            authorities = TlsFile(self._layout.place(file), secret)
+        if entry.certificate is not None:
+            folder, secret = entry.certificate
+            certificate = TlsPair(self._layout.place(folder), secret)
+        return ServerTls(
+            mode=entry.tls,
+            names=entry.tls_names or (entry.host,),
+            authorities=authorities,
+            certificate=certificate,
+        )
+
+    def _shown(self, group: str) -> TlsPair | None:
+        """Return what clients of a server are shown: the first of its databases that says so decides."""
+        for entry in self._environment.databases:
+            if entry.listen == group and entry.client_tls is not None:
+                folder, secret = entry.client_tls
+                return TlsPair(self._layout.place(folder), secret)
+        return None
 
 
 async def serve(

@@ -181,7 +181,7 @@ impl Session {
         shared.cancels += 1;
         let session = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            upstream::cancel(&target.upstream, target.upstream_pid, &target.upstream_key).await;
+            upstream::cancel(&target).await;
             let mut shared = session.shared.borrow_mut();
             shared.cancels -= 1;
             shared.wake();
