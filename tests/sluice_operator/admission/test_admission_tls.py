@@ -8,9 +8,11 @@ import jsonschema
 import pytest
 
 import sluice_operator
+from sluice_crds import DataClassification
 from sluice_operator.admission.injection import inject
 from sluice_operator.admission.model import Namespace, Refusal
 from sluice_operator.admission.validation import judge_resource
+from sluice_policy.resources import Resource, parse_resource
 
 SCHEMA = json.loads(
     (Path(sluice_operator.__file__).parents[2] / "contract" / "databases.schema.json").read_text()
@@ -237,6 +239,22 @@ def test_tls_on_both_sides_is_warned_of_channel_binding(shop):
     (told,) = warnings_of(shop(tls=verify, **front))
     assert "channel_binding=disable" in told
     assert warnings_of(shop(tls={"mode": "disable"}, **front)) == []
+
+
+def test_second_certificate_for_clients_of_one_server_is_warned_of(classification):
+    def one(name: str, secret: str, port: int = 5432) -> dict[str, Any]:
+        tls = {"tls": {"mode": "disable"}, "clientTLSSecretRef": {"name": secret}, "port": port}
+        return classification(name, "shop", ["pg"], database=tls)
+
+    others = [
+        Resource(model=model, namespace="shop")
+        for value in (one("a", "front-a"), one("same", "front-b"), one("far", "front-c", 6432))
+        if isinstance(model := parse_resource(value), DataClassification)
+    ]
+    verdict = judge_resource(one("b", "front-b"), None, Namespace("shop"), others)
+    (told,) = [w for w in verdict.warnings if "clientTLSSecretRef" in w]
+    assert "shop/a of the same server names front-a" in told
+    assert "that of front-a where" in told
 
 
 def test_observed_database_that_verifies_says_who_cannot_come(shop):

@@ -117,7 +117,11 @@ def _classification(
     errors += _claim_errors(model, was, classified, domain)
     if errors:
         return Verdict(tuple(errors))
-    warnings = [*classification_advice(model, domain), *_consequences(resource, others, present)]
+    warnings = [
+        *classification_advice(model, domain),
+        *_shown_certificates(model, classified, domain),
+        *_consequences(resource, others, present),
+    ]
     return Verdict(warnings=tuple(warnings))
 
 
@@ -176,6 +180,29 @@ def _claim_errors(
         )
         return [message]
     return []
+
+
+def _shown_certificates(
+    model: DataClassification, classified: list[DataClassification], domain: str
+) -> list[str]:
+    """Who else of its server has clients shown another certificate: TLS begins before a database is named."""
+    reference = model.spec.database.client_tls_secret_ref
+    if reference is None:
+        return []
+    found: list[str] = []
+    for other in (
+        Estate.of([*classified, model], domain=domain).server_of(full_name(model)).databases
+    ):
+        theirs = other.spec.database.client_tls_secret_ref
+        near = other.spec.database.port == model.spec.database.port
+        if theirs is not None and near and theirs.name != reference.name:
+            first = min((full_name(model), reference.name), (full_name(other), theirs.name))[1]
+            found.append(
+                f"spec.database.clientTLSSecretRef: DataClassification {full_name(other)} of the same "
+                f"server names {theirs.name}; clients are shown one certificate, that of {first} where "
+                "both admit the pod: name the same Secret in both"
+            )
+    return found
 
 
 def _consequences(resource: Resource, others: list[Resource], present: list[Resource]) -> list[str]:
