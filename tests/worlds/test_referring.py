@@ -18,7 +18,8 @@ CREATE TABLE fan (id int PRIMARY KEY, label text, member int REFERENCES member, 
 CREATE TABLE alone (id int PRIMARY KEY);
 CREATE TABLE beside (id int PRIMARY KEY REFERENCES alone);
 INSERT INTO team VALUES (1), (2); INSERT INTO member VALUES (1, 1, NULL, 10), (2, 2, 2, 20); INSERT INTO fan VALUES (1);
-GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE};
+GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE}; GRANT CREATE ON SCHEMA public TO {ROLE};
+ALTER TABLE team OWNER TO {ROLE}; ALTER TABLE fan OWNER TO {ROLE};
 """
 RESTRICTION = Restriction(
     name="referring",
@@ -26,7 +27,7 @@ RESTRICTION = Restriction(
     unreviewed="allow",
     columns=[{"table": "public.member", "column": "secret", "class": "pii"}],
     masks=[{"class": "pii", "mask": "redact"}],
-    actions=["select", "insert", "update", "delete", "truncate", "session"],
+    actions=["select", "insert", "update", "delete", "truncate", "session", "ddl.alter"],
     filters=[{"table": "public.member", "where": "tenant = 1"}],
     more={"writeOracles": {"keys": "deny"}, "guardrails": {"truncate": "allow"}},
 )
@@ -58,6 +59,14 @@ def sqlstate(dsn: str, sql: str) -> str | None:
         ("INSERT INTO fan VALUES (5, 'x', NULL, 21)", "INSERT INTO fan VALUES (5, 'x', NULL, 20)"),
         ("DELETE FROM team WHERE id = 2", "DELETE FROM team WHERE id = 1"),
         ("UPDATE team SET id = 5 WHERE id = 2", "UPDATE team SET id = 5 WHERE id = 1"),
+        (
+            "ALTER TABLE team ALTER id TYPE int USING CASE id WHEN 2 THEN 5 ELSE id END",
+            "ALTER TABLE team ALTER id TYPE int USING CASE id WHEN 1 THEN 5 ELSE id END",
+        ),
+        (
+            "ALTER TABLE fan ALTER number TYPE bigint USING 21",
+            "ALTER TABLE fan ALTER number TYPE bigint USING 20",
+        ),
     ],
 )
 def test_key_of_a_hidden_row_is_not_told_by_another_table(
@@ -85,6 +94,8 @@ def test_truncate_takes_no_hidden_row_along(dsns: tuple[str, str]) -> None:
         "TRUNCATE alone CASCADE",
         "INSERT INTO alone VALUES (7)",
         "DELETE FROM alone",
+        "ALTER TABLE team ALTER label TYPE varchar",
+        "ALTER TABLE team ADD COLUMN note text",
     ],
 )
 def test_what_touches_no_hidden_key_works(dsns: tuple[str, str], sql: str) -> None:

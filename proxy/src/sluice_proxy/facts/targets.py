@@ -72,7 +72,17 @@ def note_written(a: Analysis, source: Source, names: set[str], *, changed: bool 
     """
     if source.use is not None:
         source.use.writes.update(names)
-    for relation, columns in _written(a, source.relation, frozenset(names)):
+    note_keys(a, source.relation, frozenset(names), changed=changed)
+
+
+def note_keys(
+    a: Analysis, target: Relation | None, names: frozenset[str], *, changed: bool = True
+) -> None:
+    """Record the oracle that other values in these columns are: the server looks for keys that meet them.
+
+    What gives a column another type gives it other values, too.
+    """
+    for relation, columns in _written(a, target, names):
         check_rows_kept(a, relation, columns if changed else None, there=changed)
         governed = a.governed.get(relation.oid)
         hides = governed is not None and bool(governed.filters)

@@ -29,6 +29,7 @@ from sluice_proxy.facts.partitions import TIES, bound, keys_free, tie
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.rights import only_owner, own
 from sluice_proxy.facts.scopes import Level, Source
+from sluice_proxy.facts.targets import note_keys
 from sluice_proxy.facts.tree import Node, dictionaries, parse, strings, unwrap
 from sluice_proxy.governed import spoken_of
 
@@ -240,6 +241,8 @@ def alter(a: Analysis, body: Node) -> SessionEffects | None:
         _, command = unwrap(item)
         if not _alteration(a, table, command):
             raise _form_refused(command["subtype"])
+        if command["subtype"] == "AT_AlterColumnType":
+            note_keys(a, table.relation, frozenset([command["name"]]))
         check_cascade(a, table, command)
         if "def" in command:
             kind, definition = unwrap(command["def"])
