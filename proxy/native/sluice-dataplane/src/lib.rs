@@ -1,9 +1,10 @@
 //! The data plane: listeners, sessions, plan cache and audit spool on one thread. No policy is in it.
 //!
-//! A connection comes in through `plane`, is greeted in `startup`, logs in through `auth` and then is a `session`: one loop
-//! from the client to the server, one back, and a watchman. What joins them is the queue of answers that the server still
-//! owes (`session/answers`): every message that has an answer leaves an entry, and every answer is judged by the entry at
-//! the head. What a message assumes (a name now means this statement) is taken back when it fails or is skipped.
+//! A connection comes in through `plane`, is greeted in `startup` (over `tls`, where that is asked for), logs in through `auth`
+//! and then is a `session`: one loop from the client to the server, one back, and a watchman. What joins them is the queue of
+//! answers that the server still owes (`session/answers`): every message that has an answer leaves an entry, and every answer
+//! is judged by the entry at the head. What a message assumes (a name now means this statement) is taken back when it fails
+//! or is skipped.
 //!
 //! - `gate`: what must be settled before the next statement is planned: policy epoch, session state, cancel requests.
 //! - `judge`: from a text to its plan, by the `cache` or the `brain`; `statements` sends it, edited or denied.
