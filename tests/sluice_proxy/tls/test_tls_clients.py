@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import ssl
 from pathlib import Path
@@ -55,6 +56,22 @@ async def test_clients_without_a_certificate_to_show_go_on_in_the_clear(start, m
         assert not connection.pgconn.ssl_in_use
     with pytest.raises(psycopg.OperationalError, match="does not support SSL"):
         await running.connect(sslmode="require")
+
+
+async def test_unix_sockets_are_never_offered_tls(start, making, postgres, shown, tmp_path):
+    path = tmp_path / "s"
+    listener = dataclasses.replace(shown[0], address=f"unix:{path}")
+    first = making.signer.bundle(1, session=making.session(level="open"))
+    await start(postgres.dsn(), first, catalog=None, listeners=(listener,))
+
+    def ask() -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(path))
+            client.sendall(b"\0\0\0\x08\x04\xd2\x16\x2f")
+            return client.recv(1)
+
+    assert await asyncio.to_thread(ask) == b"N"
 
 
 async def test_bytes_before_the_handshake_end_the_connection(start, making, postgres, shown):

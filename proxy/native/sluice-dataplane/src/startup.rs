@@ -108,7 +108,8 @@ async fn meet(
     stream: Stream,
     listener: &str,
 ) -> Option<(Result<Hello, Arc<ErrorFields>>, Inbox, Outbox)> {
-    let certificate = core.registry.certificate(listener);
+    let over_tcp = matches!(stream, Stream::Tcp(_));
+    let certificate = core.registry.certificate(listener).filter(|_| over_tcp);
     let mut asked = Asked {
         tls: certificate.is_some(),
         ..Asked::default()
