@@ -81,6 +81,7 @@ WHAT_APPLICATIONS_CALL = {
     "format_type": "plain",
     "pg_table_is_visible": "plain",
     "has_table_privilege": "plain",
+    "pg_is_wal_replay_paused": "plain",
     "to_regclass": "plain",
     "pg_get_expr": "plain",
     "pg_get_viewdef": "definition",

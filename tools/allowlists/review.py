@@ -215,6 +215,7 @@ PLAIN = [
     "pg_get_replica_identity_index",
     "pg_get_serial_sequence",
     "pg_get_userbyid",
+    "pg_get_wal_replay_pause_state",
     "pg_has_role",
     "pg_identify_object",
     "pg_identify_object_as_address",
@@ -226,6 +227,7 @@ PLAIN = [
     "pg_input_is_valid",
     "pg_is_in_recovery",
     "pg_is_other_temp_schema",
+    "pg_is_wal_replay_paused",  # pgAdmin asks as it connects
     "pg_jit_available",
     "pg_listening_channels",
     "pg_my_temp_schema",

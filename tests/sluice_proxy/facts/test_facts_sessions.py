@@ -249,3 +249,38 @@ def test_refused_text_is_one_denied_statement(open_session: Open) -> None:
 )
 def test_only_harmless_settings_may_be_set(name: str, value: str, fine: bool) -> None:
     assert (settings_allowed(name, value) is None) is fine
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SHOW app.salt",
+        "SELECT current_setting('app.salt')",
+        "SELECT * FROM pg_stats",
+        "UPDATE pg_settings SET setting = 'UTC' WHERE name = 'TimeZone'",
+        "COPY people TO '/tmp/people'",
+        "COPY people TO STDOUT (ENCODING 'LATIN1')",
+        "COPY pg_description FROM STDIN",
+        "SELECT name COLLATE tools.other FROM users",
+        "SELECT u.pg_read_file FROM users u",
+    ],
+)
+def test_refusal_says_why_and_what_to_do_next(open_session: Open, sql: str) -> None:
+    session = open_session()
+    with pytest.raises(ClientError) as caught:
+        read_facts(sql.encode(), session.context(), simple=True)
+    report = caught.value.report
+    detail, hint = report.detail or "", report.hint or ""
+    assert "refuses this" not in detail
+    assert detail[:1].isupper()
+    assert detail.endswith(".")
+    assert hint.endswith(".")
+
+
+def test_settings_that_a_session_may_change_may_be_shown(open_session: Open) -> None:
+    context = open_session().context()
+    for sql in (
+        "SHOW pg_trgm.similarity_threshold",
+        "SELECT current_setting('pg_trgm.similarity_threshold')",
+    ):
+        assert read_facts(sql.encode(), context, simple=True)

@@ -58,6 +58,7 @@ def _read_all(a: Analysis, source: Source) -> None:
     if source.target and source.governed and source.governed.masks:
         raise refused(
             f'permission denied for whole rows of table "{source.refname}"',
+            detail="It is the table that is written, and some of its columns are masked.",
             hint="Name the columns that are needed.",
         )
     source.everything = True
@@ -357,7 +358,11 @@ def check_field(a: Analysis, name: str) -> None:
             hint="Rename the column in the statement, or ask for the function to be trusted.",
         )
     if a.allow.function(name) is None and name not in _column_names(a) and name.startswith(_RISKY):
-        raise refused(f'permission denied for function "{name}"')
+        raise refused(
+            f'permission denied for function "{name}"',
+            detail="A name behind a dot can also call a function, and this one is not known to be harmless.",
+            hint="Rename the column in the statement.",
+        )
 
 
 _RISKY = (

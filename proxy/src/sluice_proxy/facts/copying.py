@@ -45,6 +45,7 @@ def copy(a: Analysis, body: Node) -> SessionEffects | None:
     if body.get("is_program") or "filename" in body:
         raise refused(
             "permission denied for COPY to or from a file or program",
+            detail="Files and programs of the server are out of every policy's reach.",
             hint="Use COPY … TO STDOUT or FROM STDIN.",
         )
     _options(a, body)
@@ -90,7 +91,11 @@ def _options(a: Analysis, body: Node) -> None:
                 else ""
             )
             if (value or "").lower() not in ("utf8", "utf-8", "unicode"):
-                raise refused("permission denied for COPY in another encoding than UTF8")
+                raise refused(
+                    "permission denied for COPY in another encoding than UTF8",
+                    detail="Sluice reads and masks text in UTF8 only.",
+                    hint="Leave ENCODING out, and convert the data in the client.",
+                )
 
 
 def _query(a: Analysis, body: Node) -> SessionEffects | None:
@@ -119,7 +124,10 @@ def _incoming(a: Analysis, body: Node, source: Source, columns: list[str]) -> No
         "pg_catalog",
         "information_schema",
     ):
-        raise refused("permission denied for COPY into a catalog")
+        raise refused(
+            "permission denied for COPY into a catalog",
+            detail="Sessions that a policy restricts do not write to catalogs.",
+        )
     if "whereClause" in body:
         level = Level(None)
         level.sources.append(Source(source.refname, level, columns=source.columns))

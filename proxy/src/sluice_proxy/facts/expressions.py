@@ -228,7 +228,11 @@ def _named_argument(a: Analysis, body: Node, level: Level) -> Trait:
 def _collate(a: Analysis, body: Node, level: Level) -> Trait:
     names = strings(body["collname"])
     if len(names) > 1 and names[0] != "pg_catalog":
-        raise refused(f'collation "{".".join(names)}" is not one of PostgreSQL\'s own')
+        raise refused(
+            f'collation "{".".join(names)}" is not one of PostgreSQL\'s own',
+            detail="How it orders and compares is not known.",
+            hint="Use a collation of pg_catalog.",
+        )
     if "arg" not in body:
         return CONSTANT
     inner = expression(a, body["arg"], level)

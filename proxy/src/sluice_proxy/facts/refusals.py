@@ -44,6 +44,9 @@ def syntax_error(said: str) -> ClientError:
     )
 
 
+_NEXT = "Ask the policy's owner, or use a database role that no policy restricts."
+
+
 def refused(message: str, *, detail: str | None = None, hint: str | None = None) -> ClientError:
     """A restricted session may not do this (42501)."""
     return ClientError(
@@ -51,6 +54,6 @@ def refused(message: str, *, detail: str | None = None, hint: str | None = None)
             sqlstate=SqlState.INSUFFICIENT_PRIVILEGE,
             message=message,
             detail=detail or "Sluice refuses this in sessions that a policy restricts.",
-            hint=hint,
+            hint=hint or _NEXT,
         )
     )

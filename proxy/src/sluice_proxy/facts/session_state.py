@@ -6,7 +6,7 @@ from sluice_proxy.facts.analysis import Analysis, constant_string
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.refusals import not_understood, refused
 from sluice_proxy.facts.setting_calls import check_search_path
-from sluice_proxy.facts.settings import settings_allowed
+from sluice_proxy.facts.settings import free_valued, refused_to_tell, settings_allowed
 from sluice_proxy.facts.tree import Node, unwrap
 
 
@@ -91,8 +91,9 @@ def _number(node: Node) -> str | None:
 def show(a: Analysis, body: Node) -> SessionEffects | None:
     """SHOW."""
     a.kind = "show"
-    if a.enforcing and not a.allow.setting_readable(body["name"]):
-        raise refused(f'permission denied to examine "{body["name"]}"')
+    name = body["name"]
+    if a.enforcing and not a.allow.setting_readable(name) and not free_valued(name):
+        raise refused_to_tell(name)
     return None
 
 

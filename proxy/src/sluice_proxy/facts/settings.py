@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from sluice_proxy.facts.refusals import refused
+from sluice_proxy.reports import ClientError
+
 _HARMLESS = frozenset(
     [
         "application_name",
@@ -136,6 +139,15 @@ def free_valued_names() -> list[str]:
 def free_valued(name: str) -> bool:
     """Say whether a session may give this setting any value at all."""
     return name.lower() in _HARMLESS and name.lower() not in _ONLY
+
+
+def refused_to_tell(named: str) -> ClientError:
+    """Return the error for a setting whose value a session may not be told."""
+    return refused(
+        f'permission denied to examine "{named}"',
+        detail="Settings with a dot in their names may hold keys; those of files and commands tell of the server.",
+        hint="Ask the database's owner for the value; current_setting with true as its second argument gives NULL.",
+    )
 
 
 def settings_allowed(name: str, value: str | None) -> str | None:

@@ -103,7 +103,7 @@ def readable(a: Analysis, resolved: Resolved, governed: GovernedRelation | None)
     if governed is not None and governed.denial is not None:
         raise refused(
             f'permission denied for relation "{resolved.schema}.{resolved.name}"',
-            detail=governed.denial,
+            detail=f"{governed.denial[0].upper()}{governed.denial[1:]}.",
         )
     system = resolved.schema in SYSTEM_SCHEMAS
     if (

@@ -32,7 +32,11 @@ def target_of(a: Analysis, body: Node, level: Level) -> Source:
         source.use.written = True
     if a.enforcing:
         if resolved.schema in ("pg_catalog", "information_schema"):
-            raise refused(f'permission denied for relation "{resolved.schema}.{resolved.name}"')
+            raise refused(
+                f'permission denied for relation "{resolved.schema}.{resolved.name}"',
+                detail="Sessions that a policy restricts do not write to catalogs.",
+                hint="Use SET for settings, and the statement that makes or changes the object for all else.",
+            )
         if source.relation is not None and source.relation.has_rules:
             kind = "view" if source.relation.kind == "v" else "table"
             raise refused(

@@ -81,4 +81,5 @@ def _hides_rows(table: str | None) -> Exception:
     return refused(
         f'permission denied for TRUNCATE of table "{table}"',
         detail="It has rows that a policy hides.",
+        hint="Use DELETE, which takes the rows that the policy shows.",
     )

@@ -57,7 +57,12 @@ def governed(
             continue
         access = allowed.relation(relation.qualified)
         if access.denied:
-            yield relation, {}, f'"{relation.qualified}" tells of hidden rows or masked values', ()
+            yield (
+                relation,
+                {},
+                f'what "{relation.qualified}" holds may tell of hidden rows or masked values',
+                (),
+            )
             continue
         masks = {
             column.name: _mask(column, replaced, access, lists)
