@@ -158,7 +158,7 @@ SELECT c.conrelid AS relation, c.contype::text AS kind, c.conkey AS columns, c.c
                JOIN pg_catalog.pg_operator o ON o.oid = x.operator AND o.oprname <> '=') AS overlaps,
        c.confrelid AS other, c.confkey AS other_columns,
        CASE WHEN c.confupdtype IN ('c', 'n', 'd') THEN 'u' ELSE '' END
-         || CASE WHEN c.confdeltype IN ('c', 'n', 'd') THEN 'd' ELSE '' END AS acts
+         || CASE c.confdeltype WHEN 'c' THEN 'd' WHEN 'n' THEN 's' WHEN 'd' THEN 's' ELSE '' END AS acts
 FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid
 WHERE r.relpersistence <> 't' AND c.contype IN ('c', 'f', 'p', 'u', 'x')
 """

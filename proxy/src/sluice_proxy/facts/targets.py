@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from sluice_proxy.catalog.model import Coupling, Relation
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.filtering import check_rows_kept
+from sluice_proxy.facts.filtering import Write, check_rows_kept
 from sluice_proxy.facts.naming import quoted
 from sluice_proxy.facts.predicates import clause
 from sluice_proxy.facts.projection import filter_sql, pin
@@ -87,7 +87,7 @@ def note_keys(
     What gives a column another type gives it other values, too.
     """
     for relation, columns in _written(a, target, names):
-        check_rows_kept(a, relation, columns if changed else None, there=changed)
+        check_rows_kept(a, relation, Write.UPDATE if changed else Write.INSERT, columns)
         governed = a.governed.get(relation.oid)
         hides = governed is not None and bool(governed.filters)
         masked = frozenset(governed.masks) if governed is not None else frozenset[str]()
@@ -106,7 +106,7 @@ def note_keys(
 def note_deleted(a: Analysis, source: Source) -> None:
     """Record the key oracle of deleting rows that hidden ones may refer to."""
     for relation, _ in _written(a, source.relation, frozenset()):
-        check_rows_kept(a, relation, None, there=True)
+        check_rows_kept(a, relation, Write.DELETE)
         if any(each.referred and _hides_keys(a, relation, each) for each in relation.couplings):
             a.write_oracles.add("keys")
 

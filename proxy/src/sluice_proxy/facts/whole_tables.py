@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sluice_proxy.facts import sources
 from sluice_proxy.facts.analysis import Analysis
-from sluice_proxy.facts.filtering import check_rows_kept
+from sluice_proxy.facts.filtering import Write, check_rows_kept
 from sluice_proxy.facts.model import SessionEffects
 from sluice_proxy.facts.naming import Resolved
 from sluice_proxy.facts.refusals import refused
@@ -57,7 +57,7 @@ def truncate(a: Analysis, body: Node) -> SessionEffects | None:
         source = _named(a, relation, written=True)
         if a.enforcing and source.governed is not None and source.governed.filters:
             raise _hides_rows(source.table)
-        check_rows_kept(a, source.relation, None, there=False)
+        check_rows_kept(a, source.relation, Write.DELETE)
         if source.use is not None:
             a.actions.add("truncate")
         if body.get("behavior") == "DROP_CASCADE":
@@ -68,7 +68,7 @@ def truncate(a: Analysis, body: Node) -> SessionEffects | None:
 def _truncate_along(a: Analysis, source: Source) -> None:
     """Judge the tables that CASCADE empties, too."""
     for relation in truncated_along(a, source.relation, set()):
-        check_rows_kept(a, relation, None, there=False)
+        check_rows_kept(a, relation, Write.DELETE)
         use = a.use(Resolved(relation.schema, relation.name, relation))
         if use is not None:
             use.written = True
