@@ -108,6 +108,42 @@ def test_skipped_statements_are_not_recorded(stack, open_wire, wire):
     assert len(pairs(stack)) == 1
 
 
+def test_statement_that_is_only_bound_is_recorded(stack, open_wire, wire):
+    with stack.connect() as connection:
+        connection.execute("CREATE TABLE bound (id int)")
+        connection.execute(
+            "CREATE FUNCTION put() RETURNS int VOLATILE LANGUAGE sql AS 'INSERT INTO bound VALUES (1) RETURNING id'"
+        )
+        connection.execute(
+            "CREATE FUNCTION said_to_be_immutable() RETURNS int IMMUTABLE LANGUAGE plpgsql "
+            "AS 'BEGIN RETURN put(); END'"
+        )
+        connection.commit()
+    before = len(pairs(stack))
+    client = open_wire(stack.host, stack.port)
+    client.send(wire.parse("SELECT said_to_be_immutable()") + wire.bind() + wire.sync())
+    client.until("Z")
+    ((begin, end),) = pairs(stack)[before:]
+    assert begin["template"] == "SELECT said_to_be_immutable()"
+    assert (end["rows"], "sqlstate" in end) == (0, False)
+    with stack.connect() as connection:  # The hazard: it was run by planning it.
+        assert connection.execute("SELECT count(*) FROM bound").fetchone() == (1,)
+
+
+def test_bind_that_fails_is_recorded_and_an_executed_one_once(stack, open_wire, wire):
+    client = open_wire(stack.host, stack.port)
+    client.send(wire.parse("SELECT 1/0") + wire.bind() + wire.execute() + wire.sync())
+    client.until("Z")
+    ((_, end),) = pairs(stack)
+    assert end["sqlstate"] == "22012"
+    client.send(wire.parse("SELECT 2") + wire.bind() + wire.execute())
+    client.send(wire.parse("SELECT 3") + wire.bind() + wire.parse("no such") + wire.sync())
+    client.until("Z")
+    client.send(wire.sync())
+    client.until("Z")
+    assert [begin["template"] for begin, _ in pairs(stack)[1:]] == ["SELECT ?", "SELECT ?"]
+
+
 def test_open_sessions_are_recorded_too(start_stack):
     stack = start_stack(brain={"level": 0, "probe": None})
     with stack.connect() as connection:

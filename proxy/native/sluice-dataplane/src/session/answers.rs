@@ -155,6 +155,8 @@ pub struct Answer {
     pub denied: Option<Denied>,
     /// The plan whose edits move the position in an error.
     pub work: Option<Rc<Work>>,
+    /// What a `Bind` makes.
+    pub bound: Option<Rc<Portal>>,
 }
 
 impl Answer {
@@ -168,6 +170,7 @@ impl Answer {
             run: None,
             denied: None,
             work: None,
+            bound: None,
         }
     }
 

@@ -48,6 +48,9 @@ impl Session {
             raised.as_ref().map_or(&sqlstate, |fields| &fields.sqlstate),
             out,
         )?;
+        if let Some(portal) = head.bound.take() {
+            self.record_bound(&portal, Some(&sqlstate))?;
+        }
         if let Some(denied) = head.denied.take().filter(|_| !fatal) {
             self.record_denied(&denied);
             if shown {

@@ -4,7 +4,7 @@ use super::answers::{Answer, Begun, Execution, Kind, Origin, Run};
 use super::judge::spool_refusal;
 use super::replies::skip_swallowed;
 use super::subjects::Subject;
-use super::work::Denied;
+use super::work::{Denied, Portal};
 use super::{End, Session, Shared, put_fields};
 use crate::audit::{Outcome, Who};
 use crate::model::ErrorFields;
@@ -37,6 +37,9 @@ impl Session {
             put_fields(out, notice);
         }
         run.execution.get_or_insert_with(Execution::new).begun = begun;
+        if let Some(portal) = &run.portal {
+            portal.recorded.set(true);
+        }
         Ok(())
     }
 
@@ -191,7 +194,12 @@ impl Session {
     /// The session is over: so is what ran, and what was suspended.
     pub(super) fn end_everything(&self) {
         let mut shared = self.shared.borrow_mut();
+        // As below: its client hears nothing more.
+        let _ = self.record_planned(&mut shared);
         for answer in std::mem::take(&mut shared.answers) {
+            if let Some(portal) = &answer.bound {
+                let _ = self.record_bound(portal, Some("08006"));
+            }
             if let Some(denied) = &answer.denied {
                 self.record_denied(denied);
             }
@@ -216,6 +224,32 @@ impl Session {
             }
             run.index += 1;
         }
+    }
+
+    /// What was bound and not executed is recorded, too: planning it has run the functions that are said to be immutable.
+    pub(super) fn record_planned(&self, shared: &mut Shared) -> Result<(), End> {
+        for portal in std::mem::take(&mut shared.planned) {
+            if !portal.recorded.get() {
+                self.record_bound(&portal, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Record a `Bind` by itself.
+    pub(super) fn record_bound(&self, portal: &Portal, sqlstate: Option<&str>) -> Result<(), End> {
+        let Some(made) = &portal.made else {
+            return Ok(());
+        };
+        let mut run = Run {
+            index: made.index,
+            ..Run::new(Rc::clone(&made.work), Rc::from([]))
+        };
+        self.begin(&mut run, &mut BytesMut::new())?;
+        if let Some(execution) = run.execution.take() {
+            self.end(&execution, sqlstate);
+        }
+        Ok(())
     }
 
     /// Portals that were bound before this message are gone; those that were suspended have ended now.

@@ -42,7 +42,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{Instant, timeout};
-use work::Names;
+use work::{Names, Portal};
 
 /// Seconds for the last words to a client that may not be reading.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -102,6 +102,8 @@ struct Shared {
     /// Number of the last message that files a statement under a name.
     filed_seq: u64,
     names: Names,
+    /// Bound since the last `ReadyForQuery`.
+    planned: Vec<Rc<Portal>>,
     /// Number of the last Sync or Query.
     synced_seq: u64,
     /// Status byte of the last `ReadyForQuery`.

@@ -10,6 +10,9 @@ use sluice_wire::frontend::put_query;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// Portals that may be bound before those of them that were not executed are recorded.
+const PLANNED_MAX: usize = 256;
+
 /// What the server loop does after a frame.
 #[derive(PartialEq, Eq)]
 pub enum After {
@@ -36,7 +39,7 @@ impl Session {
             .front()
             .map_or(Origin::Client, |head| head.origin);
         match tag {
-            b'Z' => return Ok(self.ready(&mut shared, frame, &mut out)),
+            b'Z' => return self.ready(&mut shared, frame, &mut out),
             b'E' => self.error(&mut shared, frame, &mut out)?,
             b'N' => self.notice(&mut shared, frame, &mut out)?,
             b'S' => self.setting(&mut shared, frame, &mut out),
@@ -78,7 +81,16 @@ impl Session {
                 }
             }
             b's' => replaced = self.suspend(shared),
-            b'1' | b'2' | b'3' | b'n' => self.pop(shared),
+            b'1' | b'2' | b'3' | b'n' => {
+                let head = shared.answers.front_mut();
+                if let Some(portal) = head.and_then(|head| head.bound.take()) {
+                    if shared.planned.len() >= PLANNED_MAX {
+                        self.record_planned(shared)?;
+                    }
+                    shared.planned.push(portal);
+                }
+                self.pop(shared);
+            }
             b'T' if kind == Some(Kind::Describe) => self.pop(shared),
             b'T' | b'G' | b'H' | b'W' | b'V' => {
                 if let Some(Answer { run: Some(run), .. }) = shared.answers.front_mut() {
@@ -167,7 +179,13 @@ impl Session {
     }
 
     /// `ReadyForQuery`.
-    fn ready(self: &Rc<Self>, shared: &mut Shared, frame: &[u8], out: &mut BytesMut) -> After {
+    fn ready(
+        self: &Rc<Self>,
+        shared: &mut Shared,
+        frame: &[u8],
+        out: &mut BytesMut,
+    ) -> Result<After, End> {
+        self.record_planned(shared)?;
         let status = frame.get(HEADER_BYTES).copied().unwrap_or(b'I');
         let mut origin = Origin::Client;
         let mut seq = 0;
@@ -188,7 +206,7 @@ impl Session {
         }
         shared.status = status;
         if origin == Origin::IdleProbe {
-            return Self::probe_done(shared, seq);
+            return Ok(Self::probe_done(shared, seq));
         }
         if status == b'I' {
             self.end_portals(shared, seq);
@@ -199,7 +217,7 @@ impl Session {
             let mut abort = Answer::internal(Kind::Query, Origin::Abort);
             abort.seq = seq;
             shared.answers.push_front(abort);
-            return After::Flush;
+            return Ok(After::Flush);
         }
         // Its end has put back what it changed; where the next message is on its way, that is asked in front of it.
         shared.dirty |= shared.transaction_dirty && status == b'I';
@@ -207,15 +225,15 @@ impl Session {
         if governed && shared.dirty && status != b'E' && shared.answers.is_empty() {
             shared.held_ready = Some(seq);
             shared.probe_tries = 0;
-            return if self.admission.probe.is_some() {
+            return Ok(if self.admission.probe.is_some() {
                 After::Probe
             } else {
                 After::State
-            };
+            });
         }
         out.extend_from_slice(frame);
         self.settle(shared, seq);
-        After::Nothing
+        Ok(After::Nothing)
     }
 
     /// The answer to our own Sync.

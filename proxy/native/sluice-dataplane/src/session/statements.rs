@@ -140,12 +140,14 @@ impl Session {
         let portal = Rc::new(Portal {
             seq: shared.last_seq + 1,
             started: Cell::new(false),
+            recorded: Cell::new(false),
             fetched: Rc::default(),
             made,
             suspended: RefCell::default(),
         });
         // Where the name means a cursor that is open, the server refuses this.
         shared.names.cursors.remove(name);
+        let bound = Some(Rc::clone(&portal));
         let old = shared.names.put_portal(name.to_vec(), Some(portal));
         if name.is_empty()
             && let Some(execution) = old.as_ref().and_then(|portal| portal.suspended.take())
@@ -156,6 +158,7 @@ impl Session {
         shared.push(Answer {
             undo,
             work,
+            bound,
             ..Answer::new(Kind::Bind)
         });
         true

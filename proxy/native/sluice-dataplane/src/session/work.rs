@@ -135,6 +135,8 @@ pub struct Portal {
     pub seq: u64,
     /// It has given rows.
     pub started: Cell<bool>,
+    /// It is in the audit.
+    pub recorded: Cell<bool>,
     /// Rows that FETCH took of it.
     pub fetched: Rc<Cell<u64>>,
     /// What it runs; `None` when the statement is not known to us.
