@@ -17,8 +17,10 @@ SERVER = "secure-pg"
 HOST = f"{SERVER}.{SHOP}.svc"
 ALIAS = f"{SERVER}-alias.{SHOP}.svc"
 """Of the same server; its certificate does not have this name."""
-MUTUAL, STRANGER, ABSENT, RENAMED = "mutual", "stranger", "absent", "renamed"
-"""Databases of the server: client certificates; another authority; its Secret is missing; under another name."""
+FACE = f"{SERVER}-face.{SHOP}.svc"
+"""Of the same server; here the sidecar has a certificate for clients."""
+MUTUAL, STRANGER, ABSENT, RENAMED, FACED = "mutual", "stranger", "absent", "renamed", "faced"
+"""Databases of the server: with client certificates; of another authority; without its Secret; the other two names."""
 AUTHORITY, OTHER, DESK, FRONT = "secure-ca", "other-ca", "desk-certificate", "front-certificate"
 
 ACCESS = f"""
@@ -88,12 +90,15 @@ def deployed(server: Database, pair: Pair, authority: Authority) -> list[Documen
             # PostgreSQL takes a key of root's that its group alone may read.
             files = {"secretName": f"{SERVER}-tls", "defaultMode": 0o440}
             spec["volumes"].append({"name": "tls", "secret": files})
-    alias = {"name": f"{SERVER}-alias", "namespace": SHOP}
     service = {"selector": {"app": SERVER}, "ports": [{"port": 5432}]}
+    more = [{"name": host.partition(".")[0], "namespace": SHOP} for host in (ALIAS, FACE)]
     return [
         certificate(f"{SERVER}-tls", SHOP, pair, authority),
         *found,
-        {"apiVersion": "v1", "kind": "Service", "metadata": alias, "spec": service},
+        *(
+            {"apiVersion": "v1", "kind": "Service", "metadata": one, "spec": service}
+            for one in more
+        ),
     ]
 
 
@@ -111,12 +116,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def secure(
     kubectl: Kubectl, server: Database, authority: Authority, folder: Path
 ) -> Generator[Secure]:
-    pair = authority.issue(folder, "server", name=SERVER, addresses=[HOST])
+    pair = authority.issue(folder, "server", name=SERVER, addresses=[HOST, FACE])
     found = deployed(server, pair, authority)
     kubectl.apply(*found)
     kubectl.rollout(SHOP, f"deployment/{SERVER}")
     one = Secure(kubectl)
-    for name in (MUTUAL, STRANGER, ABSENT, RENAMED):
+    for name in (MUTUAL, STRANGER, ABSENT, RENAMED, FACED):
         one.psql(f"CREATE DATABASE {name} TEMPLATE shop")
     yield one
     for document in found:
@@ -136,7 +141,7 @@ def verified(database: str, **more: object) -> Document:
 def prepared(blank: Story, authority: Authority, folder: Path) -> Story:
     """The story with every Secret that its classifications name, but one."""
     other = Authority.at(folder, "other")
-    front = authority.issue(folder, "front", name="front", addresses=[f"shop-pg.{SHOP}.svc"])
+    front = authority.issue(folder, "front", name="front", addresses=[f"shop-pg.{SHOP}.svc", FACE])
     desk = authority.issue(folder, "desk", name="desk")
     ca = authority.files.certificate.read_text()
     login = {"user": "sluice_catalog", "password": "catalog-pw", "host": HOST, "port": "5432"}
@@ -167,6 +172,7 @@ def classified(prepared: Story, secure: Secure) -> Story:
         STRANGER: verified(STRANGER, caSecretRef={"name": OTHER, "key": "ca.crt"}),
         ABSENT: verified(ABSENT, caSecretRef={"name": "absent-ca", "key": "ca.crt"}),
         RENAMED: {**verified(RENAMED), "hosts": [ALIAS]},
+        FACED: {**verified(FACED), "hosts": [FACE], "clientTLSSecretRef": {"name": FRONT}},
     }
     found = [plain] + [
         prepared.classification(f"{prepared.name}-{kind}", database=database)
@@ -249,13 +255,28 @@ def test_server_that_is_not_verified_gets_no_session_and_nothing_in_the_clear(
         assert not [line for line in authorized if f"database={database} " in line]
 
 
+WHOLE = {"sslmode": "verify-full", "sslrootcert": "/etc/authority/ca.crt"}
+"""Of an application that insists on the name and the authority of what it connects to."""
+
+
 def test_application_verifies_its_sidecar_before_a_plain_hop(
     blank: Story, desk: PodClient, server: Database
 ):
-    whole = {"sslmode": "verify-full", "sslrootcert": "/etc/authority/ca.crt"}
-    rows = desk.execute(MASKED, session="front", dsn=blank.dsn(**whole))
+    rows = desk.execute(MASKED, session="front", dsn=blank.dsn(**WHOLE))
     assert not unmasked(rows, server.psql(MASKED, blank.name))
     assert server.psql(hops(blank.name)) == [["f", ""]]
+
+
+def test_both_hops_are_verified_by_clients_that_leave_channel_binding_out(
+    blank: Story, desk: PodClient, secure: Secure
+):
+    with pytest.raises(DeniedError) as denied:
+        desk.execute("SELECT 1", session="bound", dsn=blank.dsn(FACED, host=FACE, **WHOLE))
+    assert "add channel_binding=disable" in str(denied.value).lower(), denied.value
+    dsn = blank.dsn(FACED, host=FACE, channel_binding="disable", **WHOLE)
+    rows = desk.execute(MASKED, session=FACED, dsn=dsn)
+    assert not unmasked(rows, secure.psql(MASKED, "shop"))
+    assert secure.psql(hops(FACED)) == [["t", ""]]
 
 
 def test_server_whose_sidecar_has_no_certificate_offers_none_to_clients(
