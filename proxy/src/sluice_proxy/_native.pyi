@@ -6,6 +6,7 @@ from typing import Final, final
 __all__ = [
     "CatalogCheckRequest",
     "CatalogChecked",
+    "ClientTls",
     "DataPlane",
     "Denial",
     "Edit",
@@ -23,6 +24,7 @@ __all__ = [
     "SpoolStatus",
     "TOKEN_KINDS",
     "Token",
+    "UpstreamTls",
     "apply_edits",
     "template",
     "tokens",
@@ -237,6 +239,7 @@ class UpstreamTls:
         names: list[str],
         authorities: bytes | None = None,
         certificate: tuple[bytes, bytes] | None = None,
+        advice: str | None = None,
     ) -> UpstreamTls:
         """Make one.
 
@@ -248,6 +251,7 @@ class UpstreamTls:
             authorities: PEM of those that may sign the server's certificate. None: it is not checked, which "verify-ca" and
                 "verify-full" do not allow. Given, "prefer" and "require" check the chain as well.
             certificate: PEM of the chain that is shown when the server asks for one, and of its private key.
+            advice: Sentences for the HINT of a session that fails because somebody answers who is not what is asked for.
 
         Raises:
             ValueError: With what is wrong: mode, name, certificate, key.

@@ -130,8 +130,8 @@ class Coupling:
     """Of an exclusion constraint or a temporal key (foreign ones too): not only equal values meet, so that one can
     be searched."""
     acts: str = ""
-    """Of a foreign key, at the end that is referred to: what becomes of the rows that refer. ``u``: UPDATE changes them;
-    ``d`` and ``s``: DELETE deletes or changes them."""
+    """Of a foreign key, at the end that is referred to: what becomes of the rows that refer. ``u``: UPDATE changes
+    them; ``d`` and ``s``: DELETE deletes or changes them."""
 
 
 @dataclass(frozen=True, slots=True)
