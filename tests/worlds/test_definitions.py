@@ -221,3 +221,33 @@ def test_cascade_takes_no_governed_view_along(
     assert admin.execute("SELECT count(*) FROM over_base").fetchall() != []
     admin.execute("DROP VIEW over_base; CREATE VIEW over_base AS SELECT note FROM base")
     known(session, sql.encode())
+
+
+def test_temporary_tables_are_tied_to_each_other_as_without_sluice(
+    session: psycopg.Connection[Any],
+) -> None:
+    for sql in (
+        "CREATE TEMP TABLE days (day int, shown text) PARTITION BY LIST (day)",
+        "CREATE TEMP TABLE monday AS SELECT 1 AS day, secret AS shown FROM held",
+        "CREATE TEMP TABLE other (LIKE monday)",
+        "ALTER TABLE days ATTACH PARTITION monday FOR VALUES IN (1)",
+        "ALTER TABLE days ATTACH PARTITION other DEFAULT",
+        "INSERT INTO days VALUES (1, 'm'), (2, 't')",
+        "ALTER TABLE days DETACH PARTITION other",
+        "CREATE TEMP TABLE above (day int)",
+        "ALTER TABLE other INHERIT above",
+    ):
+        session.execute(sql.encode())
+    assert session.execute("SELECT day FROM days WHERE shown = 'm'").fetchall() == [(1,)]
+    assert session.execute("SELECT day FROM above").fetchall() == [(2,)]
+    session.execute("ALTER TABLE pg_temp.other NO INHERIT pg_temp.above")
+    assert session.execute("SELECT day FROM above").fetchall() == []
+
+
+def test_temporary_table_is_tied_to_no_other_table(session: psycopg.Connection[Any]) -> None:
+    session.execute("CREATE TABLE lasting (day int)")
+    session.execute("CREATE TEMP TABLE passing (day int)")
+    for one, other in (("passing", "lasting"), ("lasting", "passing"), ("passing", "held")):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            session.execute(f"ALTER TABLE {one} INHERIT {other}".encode())
+    session.execute("DROP TABLE lasting")

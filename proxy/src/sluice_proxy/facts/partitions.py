@@ -33,16 +33,19 @@ def tie(a: Analysis, table: Resolved, definition: Node) -> None:
     """Judge the other table that ALTER TABLE ties to this one, or unties from it.
 
     Raises:
-        ClientError: One of them is temporary, governed, or tied to what is governed.
+        ClientError: One of them alone is temporary, or one is governed or tied to what is governed.
     """
     what = "ALTER TABLE with another table"
     other = changed(a, definition.get("name", definition), what, "ddl.alter")
+    own = [each.schema == "pg_temp" for each in (table, other)]
+    if any(own) and not all(own):
+        raise ddl_refused(f"{what}, where one is temporary and the other is not")
     for each in (table, other):
-        check_unfiltering(a, each.schema, each.name, what, rows=True)
         check_unread(each)
-        note_moved(a, each)
         if each.schema == "pg_temp":
-            raise ddl_refused(f"{what} that is temporary")
+            continue  # The session's own, as CREATE TEMP TABLE with INHERITS or PARTITION OF ties them.
+        check_unfiltering(a, each.schema, each.name, what, rows=True)
+        note_moved(a, each)
         # Foreign keys are checked, and those of a partitioned table become the partition's.
         if not keys_free(a, each):
             raise governed_refused(f'{what} of "{each.name}", with a foreign key')
