@@ -211,6 +211,39 @@ def test_denial_names_policy_rule_and_what_to_do(open_session: Open) -> None:
     assert plan.statements[0].governed
 
 
+@pytest.mark.parametrize(
+    ("rule", "message", "told"),
+    [
+        (
+            "read",
+            "Denied by rule read of policy shop/desk.",
+            "Denied by policy shop/desk, rule read.",
+        ),
+        (
+            "guardrails.drop",
+            "DROP is not allowed here. Guardrail of policy shop/desk.",
+            "Denied by policy shop/desk, rule guardrails.drop: DROP is not allowed here.",
+        ),
+        (
+            "writeOracles.keys",
+            "It would tell. Denied by policy shop/desk.",
+            "Denied by policy shop/desk, rule writeOracles.keys: It would tell.",
+        ),
+    ],
+)
+def test_denial_names_its_policy_once(
+    open_session: Open, rule: str, message: str, told: str
+) -> None:
+    context = open_session().context()
+    text = b"SELECT email FROM users"
+    facts = read_facts(text, context, simple=True)
+    reason = {"policy": "shop/desk", "rule": rule, "effect": "deny", "message": message}
+    plan = make_plan(text, facts, (allowed(allow=False, reasons=(reason,)),), context)
+    denial = plan.statements[0].denial
+    assert denial is not None
+    assert denial.error.detail == told
+
+
 def test_audit_facts_hold_names_and_no_literal(open_session: Open) -> None:
     context = open_session().context()
     text = b"SELECT email FROM users WHERE name = 'secret word' AND id = 4711"

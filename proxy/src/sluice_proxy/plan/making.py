@@ -124,6 +124,12 @@ def _sentence(reason: Mapping[str, Any]) -> str:
     )
     if not policy:
         return message
+    for told in (
+        f"Denied by rule {rule} of policy {policy}.",
+        f"Denied by policy {policy}.",
+        f"Guardrail of policy {policy}.",
+    ):
+        message = message.removesuffix(told).rstrip()
     where = f"Denied by policy {policy}" + (f", rule {rule}" if rule else "")
     return f"{where}: {message}" if message else f"{where}."
 
