@@ -296,6 +296,7 @@ def test_only_harmless_settings_may_be_set(name: str, value: str, fine: bool) ->
         "COPY pg_description FROM STDIN",
         "SELECT name COLLATE tools.other FROM users",
         "SELECT u.pg_read_file FROM users u",
+        "SET TRANSACTION SNAPSHOT '00000003-0000001B-1'",
     ],
 )
 def test_refusal_says_why_and_what_to_do_next(open_session: Open, sql: str) -> None:

@@ -46,7 +46,11 @@ def set_parameter(a: Analysis, body: Node) -> SessionEffects | None:
         return SessionEffects(refresh=True)
     if kind == "VAR_SET_MULTI":
         if name not in ("transaction", "session characteristics"):
-            raise refused(f"permission denied for SET {name.upper()}")
+            raise refused(
+                f"permission denied for SET {name.upper()}",
+                detail="It takes over what another session sees, whatever that one's policy is.",
+                hint="Use BEGIN ISOLATION LEVEL REPEATABLE READ.",
+            )
         return None
     values = [
         constant_string(arg) if constant_string(arg) is not None else _number(arg)
