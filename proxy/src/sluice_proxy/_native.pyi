@@ -477,14 +477,6 @@ class DataPlane:
     def epoch_reached(self) -> int:
         """The lowest epoch that any live session still works under (the present one when there are none)."""
 
-    def backends(self) -> tuple[list[tuple[str, int]], list[tuple[int, float]]]:
-        """Return the server's processes of sessions, by what the server said of itself.
-
-        Returns:
-            Of live ones, address of the server and process id; of those that ended in the last two minutes, process id and
-            how many seconds ago: such a process may go on with a statement that nobody waits for.
-        """
-
     def stop_listening(self) -> None:
         """Close all listeners; live sessions go on."""
 

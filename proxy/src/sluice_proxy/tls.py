@@ -25,6 +25,8 @@ TLS_MODES: Final[tuple[TlsMode, ...]] = (
 FILE_BYTES_MAX: Final = 1 << 20
 LOOK_S: Final = 5.0
 """From one look at the certificates for clients to the next; the kubelet takes about a minute to replace files."""
+NAMES_TOLD: Final = 4
+"""A Service's own; a classification may have many hosts."""
 CERTIFICATE, KEY = "tls.crt", "tls.key"
 """Names in a Secret of type kubernetes.io/tls."""
 
@@ -61,7 +63,10 @@ class TlsFile:
             with self.path.open("rb") as file:
                 data = file.read(FILE_BYTES_MAX + 1)
         except OSError as error:
-            raise TlsError(f"{self.where} cannot be read: {error.strerror}") from error
+            why = str(error.strerror)
+            if isinstance(error, FileNotFoundError) and self.secret is not None:
+                why = "the pod's namespace has no such Secret, or it lacks the key"
+            raise TlsError(f"{self.where} cannot be read: {why}") from error
         if len(data) > FILE_BYTES_MAX:
             raise TlsError(f"{self.where} has more than {FILE_BYTES_MAX} bytes")
         return data
@@ -141,11 +146,27 @@ class ServerTls:
                     names=list(self.names),
                     authorities=authorities,
                     certificate=certificate,
+                    advice=self._advice(),
                 )
             except ValueError as error:
                 raise TlsError(f"{error} ({', '.join(sources) or 'no files'})") from error
 
         return self._kept.get((authorities, certificate), make)
+
+    def _advice(self) -> str:
+        """What is expected of the server, for whoever is told that it is not so."""
+        if self.authorities is None:
+            return f"TLS mode {self.mode}: the server must use TLS."
+        expected = f"must be signed by one of the authorities in {self.authorities.where}"
+        if self.mode == "verify-full":
+            shown = ", ".join(self.names[:NAMES_TOLD])
+            more = len(self.names) - NAMES_TOLD
+            expected += f" and have one of the names {shown}"
+            expected += f" and {more} more" if more > 0 else ""
+        return (
+            f"TLS mode {self.mode}: the server's certificate {expected}. Correct the certificate, or "
+            "what is expected of it."
+        )
 
 
 class Presented:

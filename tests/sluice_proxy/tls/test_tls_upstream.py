@@ -55,17 +55,22 @@ async def test_required_tls_is_never_given_up(start, making, postgres):
     )
     with pytest.raises(
         psycopg.OperationalError, match="does not support SSL, but SSL was required"
-    ):
+    ) as refused:
         await running.connect()
+    assert "TLS mode require: the server must use TLS." in str(refused.value)
 
 
 async def test_certificate_of_another_authority_is_refused(reach, tmp_path, new_authority):
-    other = new_authority("another authority").pem(tmp_path / "ca.crt")
+    ca = TlsFile(new_authority("another authority").pem(tmp_path / "ca.crt"), "shop-pg-ca")
     for mode in ("verify-ca", "verify-full", "require"):
-        with pytest.raises(psycopg.OperationalError, match="none of the authorities given signed"):
-            await reach(
-                ServerTls(mode=mode, names=("shop-pg.shop.svc",), authorities=TlsFile(other))
-            )
+        with pytest.raises(
+            psycopg.OperationalError, match="none of the authorities given signed"
+        ) as refused:
+            await reach(ServerTls(mode=mode, names=("shop-pg.shop.svc",), authorities=ca))
+        hint = str(refused.value).partition("HINT:")[2]
+        assert f"TLS mode {mode}: the server's certificate must be signed by one of" in hint
+        assert 'the authorities in key ca.crt of the Secret "shop-pg-ca"' in hint
+        assert ("have one of the names shop-pg.shop.svc." in hint) == (mode == "verify-full")
 
 
 async def test_other_name_is_refused_by_verify_full_alone(reach, authority, tmp_path):
@@ -129,6 +134,7 @@ async def test_missing_authorities_refuse_the_session_and_name_the_secret(reach,
         await reach(ServerTls(mode="verify-full", names=("db",), authorities=missing))
     text = str(refused.value)
     assert 'key ca.crt of the Secret "shop-pg-ca" cannot be read' in text.replace("Key", "key")
+    assert "the pod's namespace has no such Secret, or it lacks the key" in text
     assert "HINT:" in text
     (tmp_path / "ca.crt").write_text("no certificate")
     with pytest.raises(psycopg.OperationalError, match="authorities' certificates"):

@@ -6,7 +6,7 @@ use crate::cache::Cache;
 use crate::listeners::Listeners;
 use crate::model::{Config, Reply, Request};
 use crate::names::Names;
-use crate::registry::{Backends, Counters, Mode, Registry};
+use crate::registry::{Counters, Mode, Registry};
 use crate::spool::{Limits, Status};
 use crate::tls::ClientTls;
 use crate::{Core, seconds};
@@ -169,11 +169,6 @@ impl Plane {
     /// The lowest epoch that a live session works under.
     pub fn epoch_reached(&self) -> u64 {
         self.registry.epoch_reached()
-    }
-
-    /// The server's processes of sessions, those that ended in the last two minutes too.
-    pub fn backends(&self) -> Backends {
-        self.registry.backends()
     }
 
     /// Close idle sessions and wait for the others; how many were cut.

@@ -2,17 +2,11 @@
 
 use crate::brain::lock;
 use crate::tls::{ClientTls, UpstreamTls};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 use tokio::sync::watch;
-
-/// How long the server's process of a session that ended is remembered: it may go on with a statement that nobody waits for.
-const ENDED_KEPT: Duration = Duration::from_secs(120);
-/// So many of them at most.
-const ENDED_MAX: usize = 65_536;
 
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,15 +66,6 @@ impl Judging {
     }
 }
 
-/// The server's processes of sessions.
-#[derive(Debug, Default)]
-pub struct Backends {
-    /// Address of the server and process id, of sessions that are live.
-    pub live: Vec<(String, u32)>,
-    /// Process id, and how long ago its session ended.
-    pub ended: Vec<(u32, Duration)>,
-}
-
 macro_rules! counters {
     ($($name:ident),*) => {
         /// Counters and gauges by name.
@@ -118,7 +103,6 @@ pub fn count(counter: &AtomicU64, by: u64) {
 pub struct Registry {
     sessions: Mutex<HashMap<u64, Arc<AtomicU64>>>,
     cancels: Mutex<HashMap<u32, CancelTarget>>,
-    ended: Mutex<VecDeque<(u32, Instant)>>,
     certificates: Mutex<HashMap<String, Arc<ClientTls>>>,
     last_session: AtomicU64,
     /// The present epoch.
@@ -134,7 +118,6 @@ impl Default for Registry {
         Self {
             sessions: Mutex::default(),
             cancels: Mutex::default(),
-            ended: Mutex::default(),
             certificates: Mutex::default(),
             last_session: AtomicU64::new(0),
             epoch: watch::Sender::new(1),
@@ -229,37 +212,7 @@ impl Registry {
 
     /// Take a cancel target out.
     pub fn drop_cancel(&self, pid: u32) {
-        let mut cancels = lock(&self.cancels);
-        let Some(target) = cancels.remove(&pid) else {
-            return;
-        };
-        // While nobody can look: its process is in the one list or in the other.
-        let (now, mut ended) = (Instant::now(), lock(&self.ended));
-        while ended.len() >= ENDED_MAX
-            || ended
-                .front()
-                .is_some_and(|(_, at)| now.duration_since(*at) > ENDED_KEPT)
-        {
-            ended.pop_front();
-        }
-        ended.push_back((target.upstream_pid, now));
-    }
-
-    /// The server's processes of sessions that are live, and of those that ended in the last two minutes.
-    pub fn backends(&self) -> Backends {
-        let cancels = lock(&self.cancels);
-        let (now, ended) = (Instant::now(), lock(&self.ended));
-        Backends {
-            live: cancels
-                .values()
-                .map(|target| (target.upstream.clone(), target.upstream_pid))
-                .collect(),
-            ended: ended
-                .iter()
-                .map(|(pid, at)| (*pid, now.duration_since(*at)))
-                .filter(|(_, ago)| *ago <= ENDED_KEPT)
-                .collect(),
-        }
+        lock(&self.cancels).remove(&pid);
     }
 
     /// The target of a client's cancel request, when its key is right.
@@ -296,14 +249,8 @@ mod tests {
         assert_eq!(registry.find_cancel(pid, &key).unwrap().upstream_pid, 7);
         assert!(registry.find_cancel(pid, &key[1..]).is_none());
         assert!(registry.find_cancel(pid ^ 1, &key).is_none());
-        assert_eq!(registry.backends().live, [("unix:/x".into(), 7)]);
-        assert!(registry.backends().ended.is_empty());
-        registry.drop_cancel(pid);
         registry.drop_cancel(pid);
         assert!(registry.find_cancel(pid, &key).is_none());
-        assert!(registry.backends().live.is_empty());
-        let ended: Vec<u32> = registry.backends().ended.iter().map(|one| one.0).collect();
-        assert_eq!(ended, [7], "it may go on for a while");
     }
 
     #[test]

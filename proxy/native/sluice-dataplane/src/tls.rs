@@ -32,6 +32,8 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 #[derive(Debug)]
 pub struct UpstreamTls {
     optional: bool,
+    /// What is expected of the server, for whoever sees it fail.
+    advice: Option<String>,
     asked: ServerName<'static>,
     config: Arc<ClientConfig>,
 }
@@ -87,6 +89,7 @@ impl UpstreamTls {
         config.alpn_protocols = vec![ALPN.to_vec()];
         Ok(Self {
             optional: mode == "prefer",
+            advice: None,
             asked,
             config: Arc::new(config),
         })
@@ -117,6 +120,19 @@ impl UpstreamTls {
                 "server sent an error response during SSL exchange",
             )),
         }
+    }
+
+    /// Say what is expected of the server, in sentences, when a session fails for it.
+    #[must_use]
+    pub fn advising(mut self, advice: Option<String>) -> Self {
+        self.advice = advice;
+        self
+    }
+
+    /// What is expected of the server.
+    #[must_use]
+    pub fn advice(&self) -> Option<&str> {
+        self.advice.as_deref()
     }
 
     /// Whether the hop may be plain, too.

@@ -47,6 +47,7 @@ pub async fn connect(
             Err(words) => Err(unreachable(
                 format!("connection to server on socket \"{path}\" failed: {words}"),
                 name,
+                None,
             )),
         };
     }
@@ -57,21 +58,25 @@ pub async fn connect(
         Ok(Err(error)) => return Err(no_address(host, &error, &core.names, name)),
         Err(_) => return Err(no_address(host, &timed_out(), &core.names, name)),
     };
-    let mut failures = Vec::new();
+    let (mut failures, mut of_tls) = (Vec::new(), false);
     for (at, &target) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
         let words = if core.listens_at(target) {
             "it is an address of the proxy itself".to_owned()
         } else {
-            match in_words(timeout(share, open(target, tls)).await) {
+            let opened = timeout(share, open(target, tls)).await;
+            match opened.unwrap_or_else(|_| Err(Failure::of(&timed_out()))) {
                 Ok(stream) => {
                     return Ok(Reached {
                         stream,
                         address: target.to_string(),
                     });
                 }
-                Err(words) => words,
+                Err(failure) => {
+                    of_tls |= failure.of_tls;
+                    failure.words
+                }
             }
         };
         let spelled = target.ip().to_string();
@@ -85,7 +90,8 @@ pub async fn connect(
         ));
     }
     core.names.forget();
-    Err(unreachable(failures.join("\n"), name))
+    let advice = tls.filter(|_| of_tls).and_then(UpstreamTls::advice);
+    Err(unreachable(failures.join("\n"), name, advice))
 }
 
 /// Host and port; an IPv6 host comes in brackets.
@@ -94,15 +100,38 @@ fn split(address: &str) -> (&str, u16) {
     (host.trim_matches(['[', ']']), port.parse().unwrap_or(5432))
 }
 
-async fn open(target: SocketAddr, tls: Option<&UpstreamTls>) -> io::Result<Stream> {
-    let stream = plain(target).await?;
+/// Why an address was not reached.
+struct Failure {
+    words: String,
+    /// Somebody answered there, and is not whom TLS asks for.
+    of_tls: bool,
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        Self {
+            words: system_words(error),
+            of_tls: false,
+        }
+    }
+}
+
+async fn open(target: SocketAddr, tls: Option<&UpstreamTls>) -> Result<Stream, Failure> {
+    let stream = plain(target).await.map_err(|error| Failure::of(&error))?;
     let Some(tls) = tls else {
         return Ok(Stream::Tcp(stream));
     };
     match tls.begin(stream).await {
+        Ok(stream) => Ok(stream),
         // What went wrong may be TLS itself, which nobody insists on.
-        Err(_) if tls.optional() => plain(target).await.map(Stream::Tcp),
-        begun => begun,
+        Err(_) if tls.optional() => {
+            let stream = plain(target).await.map_err(|error| Failure::of(&error))?;
+            Ok(Stream::Tcp(stream))
+        }
+        Err(error) => Err(Failure {
+            of_tls: true,
+            ..Failure::of(&error)
+        }),
     }
 }
 
@@ -122,9 +151,10 @@ fn in_words<T>(opened: Result<io::Result<T>, tokio::time::error::Elapsed>) -> Re
         .map_err(|error| system_words(&error))
 }
 
-fn unreachable(message: String, name: &str) -> ErrorFields {
+fn unreachable(message: String, name: &str, advice: Option<&str>) -> ErrorFields {
+    let advice = advice.unwrap_or("Is the server running there, and does it accept connections?");
     ErrorFields::error("08006", message).hint(format!(
-        "The proxy reached for upstream \"{name}\". Is the server running there, and does it accept connections?"
+        "The proxy reached for upstream \"{name}\". {advice}"
     ))
 }
 
@@ -163,7 +193,8 @@ pub async fn cancel(target: &CancelTarget) {
             Stream::Unix(UnixStream::connect(path).await?)
         } else {
             let address = target.upstream.parse().map_err(io::Error::other)?;
-            open(address, target.tls.as_deref()).await?
+            let opened = open(address, target.tls.as_deref()).await;
+            opened.map_err(|failure| io::Error::other(failure.words))?
         };
         let (mut inbox, outbox) = stream.split();
         outbox.buffer.borrow_mut().extend_from_slice(&request);

@@ -153,13 +153,6 @@ impl DataPlane {
         self.0.epoch_reached()
     }
 
-    fn backends(&self) -> (Vec<(String, u32)>, Vec<(u32, f64)>) {
-        let found = self.0.backends();
-        let ended = found.ended.into_iter();
-        let ended = ended.map(|(pid, ago)| (pid, ago.as_secs_f64())).collect();
-        (found.live, ended)
-    }
-
     fn close_listener(&self, python: Python<'_>, address: String) -> bool {
         python.detach(|| self.0.close_listener(address))
     }

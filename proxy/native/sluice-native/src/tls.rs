@@ -12,15 +12,17 @@ pub struct UpstreamTls(pub(crate) Arc<tls::UpstreamTls>);
 #[pymethods]
 impl UpstreamTls {
     #[new]
-    #[pyo3(signature = (*, mode, names, authorities=None, certificate=None))]
+    #[pyo3(signature = (*, mode, names, authorities=None, certificate=None, advice=None))]
     fn new(
         mode: &str,
         names: Vec<String>,
         authorities: Option<&[u8]>,
         certificate: Option<(Vec<u8>, Vec<u8>)>,
+        advice: Option<String>,
     ) -> PyResult<Self> {
         let tls = tls::UpstreamTls::new(mode, names, authorities, certificate);
-        Ok(Self(Arc::new(tls.map_err(PyValueError::new_err)?)))
+        let tls = tls.map_err(PyValueError::new_err)?;
+        Ok(Self(Arc::new(tls.advising(advice))))
     }
 }
 
