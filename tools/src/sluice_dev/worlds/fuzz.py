@@ -33,7 +33,8 @@ class Difference:
     statement: Statement
     what: str
     """``difference``: a leak; ``history``: one, only after the statements before; ``keys``: whether a key is taken,
-    which the policy accepts; ``open``: SQL leaves it open; ``unstable``: also twice in one world."""
+    which the policy accepts; ``open``: SQL leaves it open, or what they wrote; ``unstable``: also twice in one
+    world, or not again after the same statements."""
     told: str
 
 
@@ -194,8 +195,8 @@ class Fuzzer:
         if not _equal(first[0], second[0], statement):
             what = "unstable"
         elif _equal(first[0], first[1], statement):
-            what = "history"
-            told += "\n    after " + json.dumps([one.sql for one in self._since_reset[-5:]])
+            what = self._replayed(statement)
+            told += "\n    after " + json.dumps([one.sql for one in self._since_reset[:-1]])
         else:
             told = judging.describe(first[0], first[1], ordered=statement.ordered)
             if judging.told_by_keys(first[0], first[1], statement.sql) or self._taken(statement):
@@ -207,6 +208,24 @@ class Fuzzer:
         self._record(found)
         self.reset()
         return found
+
+    def _replayed(self, statement: Statement) -> str:
+        """Tell what the statements since the reset do to this one: what they wrote may be what SQL left open."""
+        history = self._since_reset
+        self.reset()
+        if self._shuffled is None:
+            self._shuffled = self._world("A", shuffled=True)
+        self._shuffled.reset()
+        worlds = [*self.worlds, self._shuffled]
+        for one in history[:-1]:
+            with contextlib.suppress(SilentError):
+                ask(worlds, one)
+        left, right, shuffled = ask(worlds, statement)
+        self._since_reset = history
+        if _equal(left, right, statement):
+            return "unstable"
+        moved = judging.same_shape(left, shuffled) and not _equal(left, shuffled, statement)
+        return "open" if moved and judging.same_shape(left, right) else "history"
 
     def _fresh(self, statement: Statement) -> list[Answer]:
         history = self._since_reset
