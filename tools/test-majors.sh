@@ -9,7 +9,7 @@ every_major() { # Sluice refuses environment variables that it does not know, so
 }
 
 step "pytest on every major" every_major tests/sluice_proxy/test_allowlists.py tests/sluice_proxy/test_catalog_reader.py \
-  tests/sluice_proxy/test_governed.py tests/sluice_proxy/test_probe.py
+  tests/sluice_proxy/governed tests/sluice_proxy/test_probe.py
 for major in ${MAJORS:-14 15 16 17 18}; do
   shown "corpora on $major" python tests/corpus/run.py --major "$major" --ratchet tests/corpus/ratchet.json
   shown "fuzz on $major" python -m sluice_dev.worlds --major "$major" --statements "${STATEMENTS:-1000}" --seed 1
